@@ -1,0 +1,1 @@
+//! Who may read what: keys, grants and the authoriser.

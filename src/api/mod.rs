@@ -1,0 +1,1 @@
+//! The objects people declare: schema, defaults and pure validation.

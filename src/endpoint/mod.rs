@@ -1,0 +1,1 @@
+//! What clients connect to: one file per protocol.

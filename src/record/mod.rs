@@ -1,0 +1,1 @@
+//! What flows: records, origins, signals, and how they are cut and encoded.

@@ -1,0 +1,1 @@
+//! Live streams: the ring, its readers, resuming, and the catalogue.

@@ -1,0 +1,1 @@
+//! Weir's own counters and the shape of its errors.

@@ -1,0 +1,1 @@
+//! Supervised workers: desired specs in, running sources and observed state out.
