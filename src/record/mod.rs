@@ -1,1 +1,145 @@
-//! What flows: records, origins, signals, and how they are cut and encoded.
+//! What flows: records in batches, the origin they share, and the signals that explain them.
+//! Nothing here is async and nothing here knows where bytes come from.
+//!
+//! ```text
+//!   bytes ──► LineCutter ──► Batch { origin, data, lines } ──► Wire encoders (once per format)
+//! ```
+
+pub mod cutter;
+pub mod encode;
+mod origin;
+mod signal;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+pub use cutter::{Cut, LineCutter, LineLimit};
+pub use encode::{Encoded, Wire};
+pub use origin::{ContainerKind, Origin};
+pub use signal::{Event, Level, Signal};
+pub use time::{Time, TimeParser};
+
+/// One line of a [`Batch`]: where its text stands in the batch's bytes, and when it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    start: u32,
+    len: u32,
+    /// When the line was written, by the clock of whoever wrote it.
+    pub time: Time,
+    /// Whether the line was longer than the limit and lost its end.
+    pub truncated: bool,
+}
+
+impl Line {
+    /// A line whose text is `range` of the batch's bytes.
+    pub fn new(range: Range<usize>, time: Time, truncated: bool) -> Self {
+        Self { start: range.start as u32, len: (range.end - range.start) as u32, time, truncated }
+    }
+
+    fn range(&self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + self.len as usize
+    }
+}
+
+/// Records of one origin that arrived together: the unit that is stored, shared and encoded.
+///
+/// Lines keep the order in which they were written. The bytes are as they came, UTF-8 or not, without
+/// line ends. A batch never changes after it was made, so that each wire format is encoded once and
+/// shared by all readers.
+#[derive(Debug)]
+pub struct Batch {
+    origin: Arc<Origin>,
+    data: Bytes,
+    lines: Vec<Line>,
+    encoded: [OnceLock<Encoded>; Wire::COUNT],
+}
+
+/// What a line costs beyond its text while a stream holds it, in bytes.
+const LINE_COST: usize = size_of::<Line>();
+
+impl Batch {
+    /// A batch of `lines` that stand in `data`. The lines' ranges must lie within `data`.
+    pub fn new(origin: Arc<Origin>, data: Bytes, lines: Vec<Line>) -> Self {
+        debug_assert!(lines.iter().all(|line| line.range().end <= data.len()));
+        Self { origin, data, lines, encoded: Default::default() }
+    }
+
+    /// A batch of one line, for sources that make their text themselves, and for tests.
+    pub fn of_text(origin: Arc<Origin>, time: Time, text: impl Into<Bytes>) -> Self {
+        let data = text.into();
+        let line = Line::new(0..data.len(), time, false);
+        Self::new(origin, data, vec![line])
+    }
+
+    /// Who wrote the lines.
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// How many records the batch holds.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether the batch holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The lines' places and times, in the order in which they were written.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// The text of one of this batch's lines, without its line end.
+    pub fn text(&self, line: &Line) -> &[u8] {
+        &self.data[line.range()]
+    }
+
+    /// What the batch costs to hold, in bytes: its text and its table of lines.
+    pub fn cost(&self) -> usize {
+        self.lines.iter().map(|line| line.len as usize + LINE_COST).sum()
+    }
+
+    /// How many bytes of text the batch carries.
+    pub fn text_len(&self) -> usize {
+        self.lines.iter().map(|line| line.len as usize).sum()
+    }
+
+    /// The time of the last line.
+    pub fn last_time(&self) -> Option<Time> {
+        self.lines.last().map(|line| line.time)
+    }
+
+    /// The batch's lines that `keep` wants, sharing the same bytes: the batch itself when that is all
+    /// of them, `None` when it is none.
+    pub fn retain(self: &Arc<Self>, mut keep: impl FnMut(&Line, &[u8]) -> bool) -> Option<Arc<Self>> {
+        let kept: Vec<Line> = self.lines.iter().filter(|line| keep(line, self.text(line))).copied().collect();
+        match kept.len() {
+            0 => None,
+            n if n == self.lines.len() => Some(Arc::clone(self)),
+            _ => Some(Arc::new(Self::new(Arc::clone(&self.origin), self.data.clone(), kept))),
+        }
+    }
+
+    /// The batch without its first `n` lines; `None` when nothing is left.
+    pub fn skip(self: &Arc<Self>, n: usize) -> Option<Arc<Self>> {
+        let mut index = 0;
+        self.retain(|_, _| {
+            index += 1;
+            index > n
+        })
+    }
+
+    /// The batch in a wire format: encoded by the first who asks, shared by all who ask later.
+    pub fn encoded(&self, wire: Wire) -> &Encoded {
+        self.encoded[wire as usize].get_or_init(|| encode::batch(self, wire))
+    }
+}

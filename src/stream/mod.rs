@@ -1,1 +1,24 @@
-//! Live streams: the ring, its readers, resuming, and the catalogue.
+//! Live streams: a bounded ring with sequence numbers, readers with cursors of their own, and the catalogue
+//! that tells where a stream is. Knows neither Kubernetes nor HTTP.
+//!
+//! ```text
+//!                       ┌──────────── ring (records and bytes bounded) ────────────┐
+//!   source ──publish──► │ 17: batch of 40 │ 57: signal │ 58: batch of 3 │ …  next=61 │
+//!                       └──────▲──────────────────────────────▲────────────────────┘
+//!                          reader (falls behind: gap)      reader (caught up: waits)
+//! ```
+
+mod backlog;
+mod catalogue;
+mod reader;
+mod ring;
+mod trail;
+
+#[cfg(test)]
+mod tests;
+
+pub use backlog::{Backlog, BacklogItem, BacklogStream, From, Start};
+pub use catalogue::{Catalogue, Located, StreamName};
+pub use reader::{Delivery, Reader};
+pub use ring::{Entry, Item, LiveStream, ReadFrom, RingLimits, Seq, StreamEnd};
+pub use trail::{SeenWindow, Trail};

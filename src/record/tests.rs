@@ -1,0 +1,164 @@
+//! What the lowest floor promises: lines are the same however bytes arrive, times round-trip, JSON is JSON.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+
+fn origin() -> Arc<Origin> {
+    Arc::new(Origin {
+        namespace: "shop".into(),
+        pod: "cart-0".into(),
+        container: "web".into(),
+        ..Default::default()
+    })
+}
+
+/// The plainest way to cut lines: all bytes at once.
+fn cut_by_oracle(bytes: &[u8], limit: usize) -> Vec<(Vec<u8>, bool)> {
+    let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+    if lines.last().is_some_and(|last| last.is_empty()) {
+        lines.pop();
+    }
+    let whole = |line: &&[u8]| line.strip_suffix(b"\r").unwrap_or(line).to_vec();
+    lines.iter().map(whole).map(|line| (line[..line.len().min(limit)].to_vec(), line.len() > limit)).collect()
+}
+
+fn cut_in_chunks(chunks: &[&[u8]], limit: usize) -> Vec<(Vec<u8>, bool)> {
+    let mut cutter = LineCutter::new(LineLimit(limit));
+    let mut lines = Vec::new();
+    let mut keep = |cut: Option<Cut>| {
+        if let Some(Cut { data, pieces }) = cut {
+            lines.extend(pieces.into_iter().map(|piece| (data[piece.range].to_vec(), piece.truncated)));
+        }
+    };
+    for chunk in chunks {
+        cutter.push(chunk);
+        keep(cutter.cut());
+        assert!(cutter.pending() <= limit + 1, "the cutter holds at most one line");
+    }
+    keep(cutter.finish());
+    lines
+}
+
+proptest! {
+    #[test]
+    fn lines_are_the_same_however_the_bytes_were_split(
+        bytes in proptest::collection::vec(prop_oneof![4 => 97u8..100, 1 => Just(b'\n'), 1 => Just(b'\r'), 1 => any::<u8>()], 0..200),
+        splits in proptest::collection::vec(1usize..9, 1..60),
+        limit in 1usize..20,
+    ) {
+        let mut chunks = Vec::new();
+        let mut rest = bytes.as_slice();
+        for size in splits.iter().cycle() {
+            if rest.is_empty() { break; }
+            let (chunk, after) = rest.split_at(rest.len().min(*size));
+            chunks.push(chunk);
+            rest = after;
+        }
+        prop_assert_eq!(cut_in_chunks(&chunks, limit), cut_by_oracle(&bytes, limit));
+    }
+
+    #[test]
+    fn a_written_time_reads_back(nanos in -8_000_000_000_000_000_000i64..8_000_000_000_000_000_000) {
+        let time = Time(nanos);
+        let text = time.rfc3339();
+        prop_assert_eq!(chrono::DateTime::parse_from_rfc3339(&text).map(|time| time.timestamp_nanos_opt()), Ok(Some(nanos)));
+        let line = format!("{text} hello");
+        prop_assert_eq!(TimeParser::default().split(line.as_bytes()), Some((time, text.len() + 1)));
+    }
+
+    #[test]
+    fn whatever_the_text_the_message_is_json_that_says_it(text in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let batch = Batch::of_text(origin(), Time(0), text.clone());
+        let message = batch.encoded(Wire::Json).messages().next().unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_slice(&message).expect("JSON");
+        let shown = value["text"].as_str().map(str::to_owned);
+        prop_assert_eq!(shown, Some(String::from_utf8_lossy(&text).into_owned()));
+        prop_assert_eq!(value.get("bytes").is_some(), std::str::from_utf8(&text).is_err());
+    }
+}
+
+#[test]
+fn an_overlong_line_costs_no_more_than_the_limit() {
+    let mut cutter = LineCutter::new(LineLimit(1000));
+    let mut cuts = Vec::new();
+    for _ in 0..10_000 {
+        cutter.push(&[b'x'; 1024]);
+        cuts.extend(cutter.cut());
+        assert!(cutter.pending() <= 1001);
+    }
+    cutter.push(b"\nnext\n");
+    cuts.extend(cutter.cut());
+    let lines: Vec<_> = cuts.iter().flat_map(|cut| cut.pieces.iter().map(|p| (p.range.len(), p.truncated))).collect();
+    assert_eq!(lines, [(1000, true), (4, false)]);
+    assert_eq!(cutter.discarded(), 10_000 * 1024 - 1000);
+}
+
+#[rstest]
+#[case::utc("2026-11-20T21:50:09.123456789Z x", Some(("2026-11-20T21:50:09.123456789Z", 31)))]
+#[case::short_fraction("2026-11-20T21:50:09.5Z x", Some(("2026-11-20T21:50:09.500000000Z", 23)))]
+#[case::no_fraction("2026-11-20T21:50:09Z x", Some(("2026-11-20T21:50:09.000000000Z", 21)))]
+#[case::east("2026-11-21T00:20:09.000000001+02:30 x", Some(("2026-11-20T21:50:09.000000001Z", 36)))]
+#[case::west("2026-11-20T16:50:09-05:00 ", Some(("2026-11-20T21:50:09.000000000Z", 26)))]
+#[case::empty_line("2026-11-20T21:50:09Z", Some(("2026-11-20T21:50:09.000000000Z", 20)))]
+#[case::text("failed to try resolving symlinks", None)]
+#[case::no_space("2026-11-20T21:50:09Zx", None)]
+#[case::month_13("2026-13-20T21:50:09Z x", None)]
+#[case::ten_digits("2026-11-20T21:50:09.1234567890Z x", None)]
+#[case::nothing("", None)]
+fn a_kubelet_time_is_read_as_written(#[case] line: &str, #[case] expected: Option<(&str, usize)>) {
+    let read = TimeParser::default().split(line.as_bytes());
+    let read = read.map(|(time, at)| (time.rfc3339(), at));
+    assert_eq!(read, expected.map(|(time, at)| (time.to_owned(), at)));
+}
+
+#[rstest]
+#[case(Wire::Channel4, &[r#"{"action":"none","flow":"unsolicited","type":"data","channel":"log","instance":"i","msgtype":"logmessage","namespace":"shop","pod":"cart-0","container":"web","text":"a \"b\"\n\u0001\\\n"}"#])]
+#[case(Wire::Channel4Timed, &[
+    r#"{"action":"none","flow":"unsolicited","type":"data","channel":"log","instance":"i","msgtype":"logmessage","namespace":"shop","pod":"cart-0","container":"web","timestamp":"1970-01-01T00:00:00.000000001Z","text":"a \"b\"\n"}"#,
+    r#"{"action":"none","flow":"unsolicited","type":"data","channel":"log","instance":"i","msgtype":"logmessage","namespace":"shop","pod":"cart-0","container":"web","timestamp":"1970-01-01T00:00:00.000000002Z","text":"\u0001\\\n"}"#])]
+#[case(Wire::Channel3, &[
+    r#"{"channel":"log","type":"data","instance":"i","namespace":"shop","pod":"cart-0","container":"web","text":"a \"b\""}"#,
+    r#"{"channel":"log","type":"data","instance":"i","namespace":"shop","pod":"cart-0","container":"web","text":"\u0001\\"}"#])]
+#[case(Wire::ClassicTimed, &[
+    r#"{"type":"log","instance":"i","namespace":"shop","podName":"cart-0","container":"web","timestamp":"1970-01-01T00:00:00.000000001Z","text":"a \"b\""}"#,
+    r#"{"type":"log","instance":"i","namespace":"shop","podName":"cart-0","container":"web","timestamp":"1970-01-01T00:00:00.000000002Z","text":"\u0001\\"}"#])]
+fn each_dialect_reads_as_its_page_says(#[case] wire: Wire, #[case] expected: &[&str]) {
+    let data = Bytes::from_static(b"a \"b\"\x01\\");
+    let lines = vec![Line::new(0..5, Time(1), false), Line::new(5..7, Time(2), false)];
+    let batch = Batch::new(origin(), data, lines);
+    let messages: Vec<String> = batch
+        .encoded(wire)
+        .messages()
+        .map(|body| String::from_utf8([prefix_of(wire), body.to_vec()].concat()).expect("UTF-8"))
+        .collect();
+    assert_eq!(messages, expected);
+}
+
+fn prefix_of(wire: Wire) -> Vec<u8> {
+    encode::prefix(wire, "i")
+}
+
+#[test]
+fn a_batch_is_encoded_once_for_all_readers() {
+    let batch = Batch::of_text(origin(), Time(0), "hello");
+    let first = batch.encoded(Wire::Channel4).messages().next().map(|bytes| bytes.as_ptr());
+    let second = batch.encoded(Wire::Channel4).messages().next().map(|bytes| bytes.as_ptr());
+    assert_eq!(first, second);
+}
+
+#[test]
+fn retaining_lines_shares_the_bytes() {
+    let data = Bytes::from_static(b"onetwothree");
+    let lines = vec![Line::new(0..3, Time(1), false), Line::new(3..6, Time(2), false), Line::new(6..11, Time(3), false)];
+    let batch = Arc::new(Batch::new(origin(), data, lines));
+    let kept = batch.retain(|_, text| text.starts_with(b"t")).expect("two lines");
+    let texts: Vec<_> = kept.lines().iter().map(|line| kept.text(line)).collect();
+    assert_eq!(texts, [b"two".as_slice(), b"three"]);
+    assert!(batch.retain(|_, _| false).is_none());
+    assert!(Arc::ptr_eq(&batch, &batch.retain(|_, _| true).expect("all")));
+    assert_eq!(batch.skip(2).map(|rest| rest.len()), Some(1));
+}

@@ -1,0 +1,130 @@
+//! What was seen last of one origin, so that reading again from about there neither loses nor doubles a line.
+//!
+//! Logs are asked for again by time, in whole seconds, and two writers of one log (stdout and stderr) may stand a
+//! few microseconds out of order. So the end of what was seen is remembered line by line: behind the
+//! horizon everything counts as seen, within the window a line is known by its time and text, past it all is new.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use crate::record::{Batch, Time};
+
+/// How far out of order the lines of one origin may stand, in nanoseconds.
+const DISORDER: i64 = 100_000_000;
+
+/// Lines remembered at most, so that memory is bounded however fast an origin writes.
+const MOST_LINES: usize = 16_384;
+
+/// The end of what was seen of one origin. Costs nothing but references until it is needed.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    recent: VecDeque<Arc<Batch>>,
+    lines: usize,
+    newest: Option<Time>,
+    /// Something was seen that is no longer remembered line by line.
+    forgot: bool,
+}
+
+impl Trail {
+    /// Remembers that a batch was seen.
+    pub fn note(&mut self, batch: &Arc<Batch>) {
+        let Some(newest) = batch.lines().iter().map(|line| line.time).max() else { return };
+        self.newest = self.newest.max(Some(newest));
+        self.lines += batch.len();
+        self.recent.push_back(Arc::clone(batch));
+        while self.recent.len() > 1 && self.may_forget_first() {
+            self.lines -= self.recent.pop_front().map_or(0, |batch| batch.len());
+            self.forgot = true;
+        }
+    }
+
+    fn may_forget_first(&self) -> bool {
+        let Some(first) = self.recent.front() else { return false };
+        let settled = self.newest.map(|newest| newest.plus_nanos(-DISORDER));
+        let old = first.lines().iter().map(|line| line.time).max() < settled;
+        old || self.lines - first.len() >= MOST_LINES
+    }
+
+    /// Whether nothing was seen yet.
+    pub fn is_empty(&self) -> bool {
+        self.newest.is_none()
+    }
+
+    /// The newest time that was seen.
+    pub fn newest(&self) -> Option<Time> {
+        self.newest
+    }
+
+    /// The time from which the origin must be asked again so that everything unseen comes: the whole second
+    /// that holds the horizon, because the API server knows no smaller step.
+    pub fn ask_again_from(&self) -> Option<Time> {
+        self.newest.map(|newest| newest.plus_nanos(-DISORDER).floor_second())
+    }
+
+    /// The window to put what comes again through.
+    pub fn window(&self) -> SeenWindow {
+        let Some(newest) = self.newest else { return SeenWindow::default() };
+        let hasher = RandomState::new();
+        let mut seen: HashMap<(Time, u64), u32> = HashMap::new();
+        let mut earliest = newest;
+        for batch in &self.recent {
+            for line in batch.lines() {
+                earliest = earliest.min(line.time);
+                *seen.entry((line.time, hasher.hash_one(batch.text(line)))).or_default() += 1;
+            }
+        }
+        let horizon = if self.forgot { earliest.max(newest.plus_nanos(-DISORDER)) } else { Time(i64::MIN) };
+        SeenWindow { hasher, seen, horizon, newest: Some(newest), matched: false, passed: false }
+    }
+}
+
+/// Tells lines that were seen from lines that are new. Made by [`Trail::window`].
+#[derive(Clone, Debug, Default)]
+pub struct SeenWindow {
+    hasher: RandomState,
+    seen: HashMap<(Time, u64), u32>,
+    /// Lines before this were seen.
+    horizon: Time,
+    newest: Option<Time>,
+    matched: bool,
+    passed: bool,
+}
+
+impl SeenWindow {
+    /// Whether a line that comes (again) is new. Each line seen once is refused once.
+    pub fn is_new(&mut self, time: Time, text: &[u8]) -> bool {
+        let Some(newest) = self.newest else { return true };
+        if time > newest {
+            self.passed |= time > newest.plus_nanos(DISORDER);
+            return true;
+        }
+        if time < self.horizon {
+            self.matched = true;
+            return false;
+        }
+        match self.seen.get_mut(&(time, self.hasher.hash_one(text))) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                self.matched = true;
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// The new lines of a batch.
+    pub fn admit(&mut self, batch: &Arc<Batch>) -> Option<Arc<Batch>> {
+        batch.retain(|line, text| self.is_new(line.time, text))
+    }
+
+    /// Whether all that comes from now on is new, so that the window can be dropped.
+    pub fn passed(&self) -> bool {
+        self.passed || self.newest.is_none()
+    }
+
+    /// Whether anything that was seen came again: where not, what stood between may be lost.
+    pub fn joined(&self) -> bool {
+        self.matched || self.newest.is_none()
+    }
+}
