@@ -1,1 +1,0 @@
-//! Weir's own counters and the shape of its errors.

@@ -1,0 +1,176 @@
+//! The closed sets of values that a metric label may take.
+//!
+//! A label never holds text from outside: each value is a variant of an enum here, so the number of series is
+//! known when the program is compiled.
+
+use super::Category;
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
+use std::fmt::Write as _;
+
+/// Declares an enum whose variants are the values of one label.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The value as it stands in the exposition.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+                encoder.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+label! {
+    /// What kind of data a stream carries.
+    Service {
+        /// Lines of text.
+        Log = "log",
+        /// Samples of a metrics source.
+        Metrics = "metrics",
+        /// What happened to pods and containers.
+        Signal = "signal",
+        /// Bytes as they came.
+        Raw = "raw",
+    }
+}
+
+label! {
+    /// Why records were dropped before a reader could have them.
+    Dropped {
+        /// The reader was slower than the ring is long; it was told by a gap signal.
+        ReaderBehind = "reader_behind",
+        /// The server-side filter of the subscription left them out.
+        Filtered = "filtered",
+        /// The key's limit of records or bytes per second.
+        RateLimit = "rate_limit",
+        /// A line longer than the limit lost its tail.
+        Truncated = "truncated",
+        /// History was full or older than asked for.
+        History = "history",
+    }
+}
+
+label! {
+    /// What Weir asks of an API server or kubelet.
+    UpstreamKind {
+        /// A connection that stays and delivers.
+        Follow = "follow",
+        /// A request for what is there already.
+        Backlog = "backlog",
+        /// A short question, such as whether a container still runs.
+        Probe = "probe",
+    }
+}
+
+label! {
+    /// How a request to an upstream ended.
+    Outcome {
+        /// Answered as hoped.
+        Ok = "ok",
+        /// Refused for lack of permission (401 or 403).
+        Denied = "denied",
+        /// What was asked for is not there (404 or 410).
+        Gone = "gone",
+        /// The upstream asked for patience (429 or 503).
+        Busy = "busy",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// Any other failure.
+        Error = "error",
+    }
+}
+
+label! {
+    /// Why a connection to an upstream was made again.
+    Reconnect {
+        /// The upstream ended the response although the container still runs.
+        EndedEarly = "ended_early",
+        /// The connection broke.
+        Broken = "broken",
+        /// Nothing arrived for so long that the connection was taken for dead.
+        Silent = "silent",
+        /// The request was refused and is tried again.
+        Refused = "refused",
+        /// The container restarted, so its log is a new one.
+        ContainerRestart = "container_restart",
+    }
+}
+
+label! {
+    /// How a client is connected.
+    Transport {
+        /// Any accepted connection, whatever it carries; those below are counted here as well.
+        Http = "http",
+        /// An upgraded WebSocket.
+        WebSocket = "websocket",
+        /// A response of server-sent events.
+        Sse = "sse",
+    }
+}
+
+label! {
+    /// Why a client was not let in.
+    AuthFailure {
+        /// No key was presented.
+        Missing = "missing",
+        /// A header or parameter that cannot hold a key, or several keys at once.
+        Malformed = "malformed",
+        /// No such key or ticket.
+        Unknown = "unknown",
+        /// The key's time is over.
+        Expired = "expired",
+        /// The key is suspended.
+        Suspended = "suspended",
+        /// The key is good but does not grant this.
+        NotGranted = "not_granted",
+        /// The page that opened the connection is not on the list of origins.
+        Origin = "origin",
+    }
+}
+
+label! {
+    /// The kinds of Weir's own objects; also the names of their controllers.
+    Kind {
+        /// `AccessKey`.
+        AccessKey = "access_key",
+        /// `StreamSubscription`.
+        StreamSubscription = "stream_subscription",
+        /// `AlertReceiver`.
+        AlertReceiver = "alert_receiver",
+    }
+}
+
+label! {
+    /// The `Ready` condition of an object.
+    Readiness {
+        /// `Ready=True`.
+        Ready = "true",
+        /// `Ready=False`.
+        NotReady = "false",
+        /// Not reconciled yet.
+        Unknown = "unknown",
+    }
+}
+
+impl EncodeLabelValue for Category {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(match self {
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        })
+    }
+}

@@ -1,0 +1,458 @@
+//! Every counter that Weir keeps about itself.
+
+use super::{
+    AuthFailure, Category, Dropped, Kind, Outcome, Readiness, Reconnect, Service, Transport,
+    UpstreamKind,
+};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry, Unit};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A histogram for each set of labels `L`.
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Weir's own counters. Made once, shared by `Arc`, never global.
+///
+/// Fields are the handles of prometheus-client themselves: `metrics.streams.inc()`. For a family, take the
+/// handle once where the path is hot: [`Family::get_or_create_owned`] gives a counter that costs one atomic add.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Streams in the catalogue now.
+    pub streams: Gauge,
+    /// Cursors that follow a stream now.
+    pub readers: Gauge,
+    /// Records that entered a stream.
+    pub records: Family<ServiceLabels, Counter>,
+    /// Bytes of payload that entered a stream.
+    pub bytes: Family<ServiceLabels, Counter>,
+    /// Gap signals sent to readers, whatever the number of records each stands for.
+    pub gaps: Counter,
+    /// Records that a reader did not get, by reason.
+    pub dropped: Family<DroppedLabels, Counter>,
+    /// Connections to an upstream that follow a log now.
+    pub upstream_follows: Gauge,
+    /// Requests to an upstream that have ended or were answered.
+    pub upstream_requests: Family<UpstreamLabels, Counter>,
+    /// Connections to an upstream that were made again.
+    pub upstream_reconnects: Family<ReconnectLabels, Counter>,
+    /// Clients connected now.
+    pub connections: Family<TransportLabels, Gauge>,
+    /// Connections turned away because a cap was reached.
+    pub connections_refused: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub tls_handshake_failures: Counter,
+    /// Clients that were not let in.
+    pub auth_failures: Family<AuthFailureLabels, Counter>,
+    /// How long one reconciliation takes, in seconds, by controller.
+    pub reconcile_duration: Histograms<KindLabels>,
+    /// Reconciliations that failed.
+    pub reconcile_errors: Family<ReconcileErrorLabels, Counter>,
+    /// Objects known, by kind and `Ready` condition.
+    pub objects: Family<ObjectLabels, Gauge>,
+    resident_memory: Gauge,
+    registry: Registry,
+}
+
+/// Which of the two text formats a scraper asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposition {
+    /// Prometheus text format 0.0.4.
+    Prometheus,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
+impl Exposition {
+    /// The `Content-Type` of this format.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+impl Metrics {
+    /// All counters at zero, every known series present.
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::default();
+        let resident_memory = process(&mut registry);
+        let r = registry.sub_registry_with_prefix("weir");
+        Arc::new(
+            Self {
+                streams: add(r, "streams", "Streams in the catalogue now"),
+                readers: add(r, "readers", "Cursors that follow a stream now"),
+                records: add(r, "records", "Records that entered a stream"),
+                bytes: add_with_unit(r, "payload", Unit::Bytes, "Payload that entered a stream"),
+                gaps: add(r, "gaps", "Gap signals sent to readers"),
+                dropped: add(
+                    r,
+                    "dropped_records",
+                    "Records a reader did not get, by reason",
+                ),
+                upstream_follows: add(
+                    r,
+                    "upstream_follows",
+                    "Upstream connections that follow a log now",
+                ),
+                upstream_requests: add(
+                    r,
+                    "upstream_requests",
+                    "Requests to an upstream, by kind and outcome",
+                ),
+                upstream_reconnects: add(
+                    r,
+                    "upstream_reconnects",
+                    "Upstream connections made again, by reason",
+                ),
+                connections: add(r, "connections", "Clients connected now, by transport"),
+                connections_refused: add(
+                    r,
+                    "connections_refused",
+                    "Connections turned away at a cap",
+                ),
+                tls_handshake_failures: add(
+                    r,
+                    "tls_handshake_failures",
+                    "TLS handshakes that failed or took too long",
+                ),
+                auth_failures: add(
+                    r,
+                    "auth_failures",
+                    "Clients that were not let in, by reason",
+                ),
+                reconcile_duration: durations(
+                    r,
+                    "reconcile_duration",
+                    "Time of one reconciliation",
+                ),
+                reconcile_errors: add(r, "reconcile_errors", "Reconciliations that failed"),
+                objects: add(r, "objects", "Objects known, by kind and Ready condition"),
+                resident_memory,
+                registry,
+            }
+            .with_series_present(),
+        )
+    }
+
+    /// The exposition of all counters, complete, in the given format.
+    pub fn encode(&self, format: Exposition) -> String {
+        if let Some(bytes) = resident_bytes() {
+            self.resident_memory.set(bytes);
+        }
+        let mut out = String::with_capacity(8 * 1024);
+        if let Err(error) = text::encode(&mut out, &self.registry) {
+            tracing::error!(%error, "The metrics could not be written as text; the scrape is incomplete");
+        }
+        match format {
+            Exposition::OpenMetrics => out,
+            Exposition::Prometheus => as_prometheus(&out),
+        }
+    }
+
+    /// Counts a client as connected until the guard is dropped.
+    pub fn connected(&self, transport: Transport) -> Connected {
+        let gauge = self
+            .connections
+            .get_or_create_owned(&TransportLabels { transport });
+        gauge.inc();
+        Connected(gauge)
+    }
+
+    /// Counts a client that was not let in.
+    pub fn auth_failed(&self, reason: AuthFailure) {
+        self.auth_failures
+            .get_or_create(&AuthFailureLabels { reason })
+            .inc();
+    }
+
+    /// Observes the duration of one reconciliation.
+    pub fn reconciled(&self, controller: Kind, took: Duration) {
+        self.reconcile_duration
+            .get_or_create(&KindLabels { controller })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Makes each series whose labels are known exist at zero: a rate over a series that appears with its
+    /// first event would miss that event.
+    fn with_series_present(self) -> Self {
+        for &service in Service::ALL {
+            drop(self.records.get_or_create(&ServiceLabels { service }));
+            drop(self.bytes.get_or_create(&ServiceLabels { service }));
+        }
+        for &reason in Dropped::ALL {
+            drop(self.dropped.get_or_create(&DroppedLabels { reason }));
+        }
+        for &reason in Reconnect::ALL {
+            drop(
+                self.upstream_reconnects
+                    .get_or_create(&ReconnectLabels { reason }),
+            );
+        }
+        for &transport in Transport::ALL {
+            drop(
+                self.connections
+                    .get_or_create(&TransportLabels { transport }),
+            );
+        }
+        for &reason in AuthFailure::ALL {
+            drop(
+                self.auth_failures
+                    .get_or_create(&AuthFailureLabels { reason }),
+            );
+        }
+        self
+    }
+}
+
+/// A client that counts as connected for as long as this lives; see [`Metrics::connected`].
+#[derive(Debug)]
+#[must_use = "the client counts as gone when this is dropped"]
+pub struct Connected(Gauge);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Declares the label set of one family.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $type,)+ }
+    };
+}
+
+labels! {
+    /// Labels of what entered a stream.
+    ServiceLabels {
+        /// What kind of data the stream carries.
+        service: Service,
+    }
+}
+labels! {
+    /// Labels of what a reader did not get.
+    DroppedLabels {
+        /// Why not.
+        reason: Dropped,
+    }
+}
+labels! {
+    /// Labels of a request to an upstream.
+    UpstreamLabels {
+        /// What was asked.
+        kind: UpstreamKind,
+        /// How it ended.
+        outcome: Outcome,
+    }
+}
+labels! {
+    /// Labels of a connection that was made again.
+    ReconnectLabels {
+        /// Why it was needed.
+        reason: Reconnect,
+    }
+}
+labels! {
+    /// Labels of a connected client.
+    TransportLabels {
+        /// How it is connected.
+        transport: Transport,
+    }
+}
+labels! {
+    /// Labels of a client that was not let in.
+    AuthFailureLabels {
+        /// Why not.
+        reason: AuthFailure,
+    }
+}
+labels! {
+    /// Labels of a controller's timing.
+    KindLabels {
+        /// The kind that the controller looks after.
+        controller: Kind,
+    }
+}
+labels! {
+    /// Labels of a failed reconciliation.
+    ReconcileErrorLabels {
+        /// The kind that the controller looks after.
+        controller: Kind,
+        /// What kind of failure it was.
+        category: Category,
+    }
+}
+labels! {
+    /// Labels of the number of objects.
+    ObjectLabels {
+        /// Their kind.
+        kind: Kind,
+        /// Their `Ready` condition.
+        ready: Readiness,
+    }
+}
+
+fn add<M: Metric + Clone + Default>(r: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    r.register(name, help, metric.clone());
+    metric
+}
+
+fn add_with_unit<M: Metric + Clone + Default>(
+    r: &mut Registry,
+    name: &str,
+    unit: Unit,
+    help: &str,
+) -> M {
+    let metric = M::default();
+    r.register_with_unit(name, help, unit, metric.clone());
+    metric
+}
+
+/// From half a millisecond to half a minute: a reconciliation is either local work or a few API calls.
+fn durations<L>(r: &mut Registry, name: &str, help: &str) -> Histograms<L>
+where
+    L: Clone + Hash + Eq + EncodeLabelSet + std::fmt::Debug + Send + Sync + 'static,
+{
+    const BUCKETS: [f64; 11] = [
+        0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0,
+    ];
+    let family: Histograms<L> = Family::new_with_constructor(|| Histogram::new(BUCKETS));
+    r.register_with_unit(name, help, Unit::Seconds, family.clone());
+    family
+}
+
+/// The two process metrics that dashboards expect under their usual names, without Weir's prefix.
+fn process(registry: &mut Registry) -> Gauge {
+    let start: Gauge<f64, AtomicU64> = Gauge::default();
+    start.set(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |age| age.as_secs_f64()),
+    );
+    registry.register_with_unit(
+        "process_start_time",
+        "Start of the process since the epoch",
+        Unit::Seconds,
+        start,
+    );
+    let resident = Gauge::default();
+    registry.register_with_unit(
+        "process_resident_memory",
+        "Resident memory",
+        Unit::Bytes,
+        resident.clone(),
+    );
+    resident
+}
+
+/// Resident memory in bytes, where the system has `/proc`.
+fn resident_bytes() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Rewrites OpenMetrics as Prometheus text 0.0.4: there, a counter's metadata carries its `_total`, and
+/// neither units nor the end are marked.
+fn as_prometheus(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let mut lines = open_metrics.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("# UNIT ") || line == "# EOF" {
+            continue;
+        }
+        let of_counter = match line.strip_prefix("# HELP ") {
+            Some(_) => lines
+                .peek()
+                .is_some_and(|next| next.starts_with("# TYPE ") && next.ends_with(" counter")),
+            None => line.starts_with("# TYPE ") && line.ends_with(" counter"),
+        };
+        match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+            [hash, word, name, rest] if of_counter => {
+                out.extend([hash, " ", word, " ", name, "_total ", rest, "\n"]);
+            }
+            _ => out.extend([line, "\n"]),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_formats_hold_every_series_from_the_start() {
+        let metrics = Metrics::new();
+        metrics
+            .records
+            .get_or_create(&ServiceLabels {
+                service: Service::Log,
+            })
+            .inc_by(3);
+        metrics.reconciled(Kind::AccessKey, Duration::from_millis(2));
+        let open = metrics.encode(Exposition::OpenMetrics);
+        assert!(open.contains("# TYPE weir_records counter\n"), "{open}");
+        assert!(
+            open.contains("weir_records_total{service=\"log\"} 3\n"),
+            "{open}"
+        );
+        assert!(
+            open.contains("weir_payload_bytes_total{service=\"raw\"} 0\n"),
+            "{open}"
+        );
+        assert!(open.ends_with("# EOF\n"), "{open}");
+        let plain = metrics.encode(Exposition::Prometheus);
+        assert!(
+            plain.contains("# TYPE weir_records_total counter\n"),
+            "{plain}"
+        );
+        assert!(
+            plain.contains("# HELP weir_records_total Records"),
+            "{plain}"
+        );
+        assert!(plain.contains("# TYPE weir_streams gauge\n"), "{plain}");
+        assert!(
+            plain.contains(
+                "weir_reconcile_duration_seconds_bucket{le=\"0.005\",controller=\"access_key\"} 1\n"
+            ),
+            "{plain}"
+        );
+        assert!(plain.contains("process_resident_memory_bytes "), "{plain}");
+        assert!(
+            !plain.contains("# EOF") && !plain.contains("# UNIT"),
+            "{plain}"
+        );
+    }
+
+    #[test]
+    fn a_client_counts_as_connected_until_its_guard_is_dropped() {
+        let metrics = Metrics::new();
+        let guard = metrics.connected(Transport::Sse);
+        assert!(
+            metrics
+                .encode(Exposition::Prometheus)
+                .contains("weir_connections{transport=\"sse\"} 1\n")
+        );
+        drop(guard);
+        assert!(
+            metrics
+                .encode(Exposition::Prometheus)
+                .contains("weir_connections{transport=\"sse\"} 0\n")
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! Weir's own counters, its log, and the shape of its errors.
+//!
+//! Floor 0: every room may import this one, and this one imports none.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `category` | [`Category`], the four ways in which something fails |
+//! | `labels` | the closed sets of values that a metric label may take |
+//! | `metrics` | [`Metrics`], every counter that Weir keeps about itself |
+//! | `logging` | the process's log on stderr |
+
+mod category;
+mod labels;
+pub mod logging;
+mod metrics;
+
+pub use category::Category;
+pub use labels::{
+    AuthFailure, Dropped, Kind, Outcome, Readiness, Reconnect, Service, Transport, UpstreamKind,
+};
+pub use metrics::{
+    AuthFailureLabels, Connected, DroppedLabels, Exposition, KindLabels, Metrics, ObjectLabels,
+    ReconcileErrorLabels, ReconnectLabels, ServiceLabels, TransportLabels, UpstreamLabels,
+};
