@@ -1,1 +1,39 @@
 //! The objects people declare: schema, defaults and pure validation.
+//!
+//! Nothing here does I/O, waits or reads a clock: what depends on the time takes it as an argument.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`access_key`], [`subscription`], [`receiver`] | the three kinds of `weir.dev/v1alpha1` |
+//! | [`source`] | the union that says where a subscription's records come from |
+//! | [`selection`] | which pods and containers, as written and as compiled |
+//! | [`pattern`] | anchored names, `type+name` groups, `pod+container` |
+//! | [`text`] | durations and times as people write them, references to Secrets |
+//! | [`condition`] | condition types, reasons, and how a condition changes |
+
+pub mod access_key;
+pub mod condition;
+pub mod duration;
+pub mod pattern;
+pub mod receiver;
+pub mod selection;
+pub mod source;
+pub mod subscription;
+pub mod text;
+
+mod schema;
+
+pub use access_key::{AccessKey, AccessKeySpec, AccessKeyStatus, Grant, KeyFormat, KeyLimits, PodGrant, Scope, Service};
+pub use receiver::{AlertReceiver, AlertReceiverSpec, AlertReceiverStatus};
+pub use selection::{CompiledSelection, PodFacts, PodSelection, View};
+pub use source::{PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
+pub use subscription::{
+    FilterSpec, HistorySpec, HistoryStorage, RuleSpec, StreamSubscription, StreamSubscriptionSpec,
+    StreamSubscriptionStatus,
+};
+pub use text::{DurationText, SecretKeyRef, TimeText};
+
+/// The API group of all Weir objects.
+pub const GROUP: &str = "weir.dev";
+/// The version of the API group that this crate speaks.
+pub const VERSION: &str = "v1alpha1";

@@ -1,0 +1,243 @@
+//! `AlertReceiver`: where an alert goes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{SecretKeyRef, schema, source::HeaderSpec};
+
+/// Where alerts go. Exactly one of the kinds is set.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[kube(
+    group = "weir.dev",
+    version = "v1alpha1",
+    kind = "AlertReceiver",
+    namespaced,
+    status = "AlertReceiverStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    shortname = "ar",
+    category = "weir",
+    doc = "AlertReceiver says where an alert goes. Rules of StreamSubscriptions in the same namespace refer to it by name.",
+    selectable = ".spec.suspend",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether alerts can be delivered"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why alerts can or cannot be delivered"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "What is the case and what to do",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object exists")
+)]
+#[x_kube(validation = (
+    "[has(self.stdout), has(self.webhook), has(self.slack), has(self.discord), has(self.telegram), has(self.pagerDuty), has(self.ntfy), has(self.email), has(self.sendGrid)].filter(x, x).size() == 1",
+    "set exactly one receiver: stdout, webhook, slack, discord, telegram, pagerDuty, ntfy, email or sendGrid"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct AlertReceiverSpec {
+    /// Prints alerts on the operator's standard output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<StdoutReceiver>,
+    /// Posts alerts as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookReceiver>,
+    /// Posts alerts to a Slack channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slack: Option<ChatReceiver>,
+    /// Posts alerts to a Discord channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discord: Option<ChatReceiver>,
+    /// Sends alerts to a Telegram chat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telegram: Option<TelegramReceiver>,
+    /// Triggers PagerDuty incidents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pager_duty: Option<PagerDutyReceiver>,
+    /// Publishes alerts to an ntfy topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ntfy: Option<NtfyReceiver>,
+    /// Sends alerts by mail through an SMTP server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailReceiver>,
+    /// Sends alerts by mail through SendGrid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_grid: Option<SendGridReceiver>,
+    /// Holds back all alerts to this receiver while true; they are counted, not kept. Default false.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// Prints alerts. Nothing to configure.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StdoutReceiver {}
+
+/// Posts `{identity, rule, message, timestamp, alert_name, source}` as JSON. Exactly one of url and urlSecretRef is set.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.url) != has(self.urlSecretRef)", "set either url or urlSecretRef"))]
+pub struct WebhookReceiver {
+    /// Address to post to, where it is no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    pub url: Option<String>,
+    /// The Secret that holds the address to post to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_secret_ref: Option<SecretKeyRef>,
+    /// Headers to send.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub headers: Vec<HeaderSpec>,
+}
+
+/// Posts to the incoming webhook of a chat.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatReceiver {
+    /// The Secret that holds the address of the incoming webhook.
+    pub url_secret_ref: SecretKeyRef,
+}
+
+/// Sends to a Telegram chat.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TelegramReceiver {
+    /// The Secret that holds the bot's token.
+    pub bot_token_secret_ref: SecretKeyRef,
+    /// The chat, as a number in quotes or `@name`.
+    #[schemars(length(min = 1, max = 128))]
+    pub chat_id: String,
+    /// Another address of the API. Default `https://api.telegram.org`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    pub base_url: Option<String>,
+}
+
+/// Triggers incidents.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PagerDutyReceiver {
+    /// The Secret that holds the integration's routing key.
+    pub routing_key_secret_ref: SecretKeyRef,
+    /// How grave the incidents are. Default Error.
+    #[serde(default)]
+    pub severity: PagerDutySeverity,
+    /// Another address of the API. Default `https://events.pagerduty.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    pub base_url: Option<String>,
+}
+
+/// How grave an incident is.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PagerDutySeverity {
+    /// critical
+    Critical,
+    /// error
+    #[default]
+    Error,
+    /// warning
+    Warning,
+    /// info
+    Info,
+}
+
+/// Publishes to an ntfy topic.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NtfyReceiver {
+    /// Name of the topic.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[-_A-Za-z0-9]+$"))]
+    pub topic: String,
+    /// Address of the server. Default `https://ntfy.sh`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    pub server: Option<String>,
+    /// The Secret that holds an access token, where the server wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretKeyRef>,
+}
+
+/// Sends mail through an SMTP server.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmailReceiver {
+    /// Sender's address.
+    #[schemars(length(min = 3, max = 320))]
+    pub from: String,
+    /// Receivers' addresses.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 3, max = 320)))]
+    pub to: Vec<String>,
+    /// `host:port` of the server. Default `localhost:25`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 261))]
+    pub smtp_server: Option<String>,
+    /// How the connection is protected. Default StartTls.
+    #[serde(default)]
+    pub security: SmtpSecurity,
+    /// User name, where the server wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 320))]
+    pub username: Option<String>,
+    /// The Secret that holds the password, where the server wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeyRef>,
+}
+
+/// How a connection to a mail server is protected.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SmtpSecurity {
+    /// Begins in the clear and must become TLS.
+    #[default]
+    StartTls,
+    /// TLS from the first byte.
+    Tls,
+    /// In the clear. No password is ever sent this way.
+    Plain,
+}
+
+/// Sends mail through SendGrid.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SendGridReceiver {
+    /// The Secret that holds the API key.
+    pub api_key_secret_ref: SecretKeyRef,
+    /// Sender's address.
+    #[schemars(length(min = 3, max = 320))]
+    pub from: String,
+    /// Receivers' addresses.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 3, max = 320)))]
+    pub to: Vec<String>,
+    /// Another address of the API. Default `https://api.sendgrid.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    pub base_url: Option<String>,
+}
+
+/// What is the case with a receiver.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertReceiverStatus {
+    /// Ready, Validated and Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
