@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{DurationText, SecretKeyRef, TimeText, schema};
 
 /// What a key grants, how long, and how much of it.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize,
+)]
 #[kube(
     group = "weir.dev",
     version = "v1alpha1",
@@ -59,7 +61,12 @@ use super::{DurationText, SecretKeyRef, TimeText, schema};
         description = "What is the case and what to do",
         priority = 1
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object exists")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when the object exists"
+    )
 )]
 #[x_kube(validation = ("!has(self.expiresAt) || !has(self.ttl)", "set expiresAt or ttl, not both"))]
 #[serde(rename_all = "camelCase")]
@@ -141,7 +148,9 @@ pub struct PodGrant {
 }
 
 /// A kind of record.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub enum Service {
     /// Lines.
     Log,
@@ -154,7 +163,9 @@ pub enum Service {
 }
 
 /// How a service may be used.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub enum Scope {
     /// Read lines through a filter.
     Filter,

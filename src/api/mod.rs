@@ -9,7 +9,11 @@
 //! | [`selection`] | which pods and containers, as written and as compiled |
 //! | [`pattern`] | anchored names, `type+name` groups, `pod+container` |
 //! | [`text`] | durations and times as people write them, references to Secrets |
+//! | [`duration`] | lengths of time: `90s`, `7d` |
 //! | [`condition`] | condition types, reasons, and how a condition changes |
+
+// KubeSchema repeats each struct inside a function, where no `pub` is reachable.
+#![allow(unreachable_pub, reason = "what the KubeSchema derive generates")]
 
 pub mod access_key;
 pub mod condition;
@@ -23,10 +27,15 @@ pub mod text;
 
 mod schema;
 
-pub use access_key::{AccessKey, AccessKeySpec, AccessKeyStatus, Grant, KeyFormat, KeyLimits, PodGrant, Scope, Service};
+pub use access_key::{
+    AccessKey, AccessKeySpec, AccessKeyStatus, Grant, KeyFormat, KeyLimits, PodGrant, Scope,
+    Service,
+};
 pub use receiver::{AlertReceiver, AlertReceiverSpec, AlertReceiverStatus};
 pub use selection::{CompiledSelection, PodFacts, PodSelection, View};
-pub use source::{PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
+pub use source::{
+    PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec,
+};
 pub use subscription::{
     FilterSpec, HistorySpec, HistoryStorage, RuleSpec, StreamSubscription, StreamSubscriptionSpec,
     StreamSubscriptionStatus,

@@ -38,7 +38,9 @@ pub enum PatternError {
         pattern: String,
     },
     /// The part before `+` is not a type of group.
-    #[error("`{0}` is not a type of group; use deployment, replicaset, statefulset, daemonset, job, cronjob or replicationcontroller")]
+    #[error(
+        "`{0}` is not a type of group; use deployment, replicaset, statefulset, daemonset, job, cronjob or replicationcontroller"
+    )]
     GroupKind(String),
 }
 
@@ -49,7 +51,9 @@ fn quoted(text: &str) -> String {
 fn explain(pattern: &str, error: &regex::Error) -> PatternError {
     let pattern_text = quoted(pattern);
     match error {
-        regex::Error::CompiledTooBig(_) => PatternError::TooBig { pattern: pattern_text },
+        regex::Error::CompiledTooBig(_) => PatternError::TooBig {
+            pattern: pattern_text,
+        },
         other => {
             // The regex crate draws a picture over several lines; its last line says what is wrong.
             let text = other.to_string();
@@ -58,7 +62,10 @@ fn explain(pattern: &str, error: &regex::Error) -> PatternError {
             if pattern.starts_with('*') {
                 problem.push_str("; `*` repeats what stands before it, write `.*` for anything");
             }
-            PatternError::Syntax { pattern: pattern_text, problem }
+            PatternError::Syntax {
+                pattern: pattern_text,
+                problem,
+            }
         }
     }
 }
@@ -81,7 +88,9 @@ fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
     edge(bytes.first())
         && edge(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 #[derive(Clone, Debug)]
@@ -104,8 +113,15 @@ impl NamePattern {
         if text.is_empty() {
             return Err(PatternError::Empty);
         }
-        let matcher = if is_plain(text) { Matcher::Exact } else { Matcher::Regex(anchored(text)?) };
-        Ok(Self { source: text.to_owned(), matcher })
+        let matcher = if is_plain(text) {
+            Matcher::Exact
+        } else {
+            Matcher::Regex(anchored(text)?)
+        };
+        Ok(Self {
+            source: text.to_owned(),
+            matcher,
+        })
     }
 
     /// Whether it matches the whole of a name.
@@ -129,10 +145,15 @@ impl NamePattern {
 
 fn anchored(text: &str) -> Result<Regex, PatternError> {
     let build = |pattern: &str| {
-        RegexBuilder::new(pattern).size_limit(NAME_SIZE_LIMIT).dfa_size_limit(NAME_SIZE_LIMIT).build()
+        RegexBuilder::new(pattern)
+            .size_limit(NAME_SIZE_LIMIT)
+            .dfa_size_limit(NAME_SIZE_LIMIT)
+            .build()
     };
     // Alone first: `a)|(b` is refused here and would escape the anchors below.
-    build(text).and_then(|_| build(&format!("^(?:{text})$"))).map_err(|error| explain(text, &error))
+    build(text)
+        .and_then(|_| build(&format!("^(?:{text})$")))
+        .map_err(|error| explain(text, &error))
 }
 
 impl fmt::Debug for NamePattern {
@@ -182,7 +203,11 @@ pub fn split_list(text: &str) -> Vec<&str> {
         }
     }
     items.push(&text[begin..]);
-    items.into_iter().map(str::trim).filter(|item| !item.is_empty()).collect()
+    items
+        .into_iter()
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .collect()
 }
 
 /// A list of names or patterns. An empty list matches anything.
@@ -196,7 +221,11 @@ impl PatternList {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        items.into_iter().map(|item| NamePattern::parse(item.as_ref())).collect::<Result<_, _>>().map(Self)
+        items
+            .into_iter()
+            .map(|item| NamePattern::parse(item.as_ref()))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Reads a comma list, as start messages hold it. Empty items are skipped.
@@ -259,7 +288,9 @@ impl GroupKind {
             "daemonset" | "daemonsets" | "daemon" | "ds" => Self::DaemonSet,
             "job" | "jobs" => Self::Job,
             "cronjob" | "cronjobs" => Self::CronJob,
-            "replicationcontroller" | "replicationcontrollers" | "replication" | "rc" => Self::ReplicationController,
+            "replicationcontroller" | "replicationcontrollers" | "replication" | "rc" => {
+                Self::ReplicationController
+            }
             _ => return None,
         })
     }
@@ -291,7 +322,9 @@ fn separator(text: &str) -> Option<usize> {
         .iter()
         .enumerate()
         .skip(1)
-        .find(|(at, byte)| **byte == b'+' && !matches!(bytes[at - 1], b'.' | b']' | b')' | b'}' | b'\\'))
+        .find(|(at, byte)| {
+            **byte == b'+' && !matches!(bytes[at - 1], b'.' | b']' | b')' | b'}' | b'\\')
+        })
         .map(|(at, _)| at)
         .filter(|at| at + 1 < bytes.len())
 }
@@ -310,14 +343,20 @@ impl GroupPattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let text = text.trim();
         let Some(at) = separator(text) else {
-            return Ok(Self { kind: None, name: NamePattern::parse(text)? });
+            return Ok(Self {
+                kind: None,
+                name: NamePattern::parse(text)?,
+            });
         };
         let (kind, name) = (&text[..at], &text[at + 1..]);
         let kind = match kind {
             "*" | ".*" => None,
             _ => Some(GroupKind::parse(kind).ok_or_else(|| PatternError::GroupKind(quoted(kind)))?),
         };
-        Ok(Self { kind, name: NamePattern::parse(name)? })
+        Ok(Self {
+            kind,
+            name: NamePattern::parse(name)?,
+        })
     }
 
     /// Whether it matches a group.
@@ -353,13 +392,17 @@ impl ContainerPattern {
                 pod: Some(NamePattern::parse(&text[..at])?),
                 container: NamePattern::parse(&text[at + 1..])?,
             },
-            None => Self { pod: None, container: NamePattern::parse(text)? },
+            None => Self {
+                pod: None,
+                container: NamePattern::parse(text)?,
+            },
         })
     }
 
     /// Whether it matches a container of a pod.
     pub fn matches(&self, pod: &str, container: &str) -> bool {
-        self.pod.as_ref().is_none_or(|pattern| pattern.matches(pod)) && self.container.matches(container)
+        self.pod.as_ref().is_none_or(|pattern| pattern.matches(pod))
+            && self.container.matches(container)
     }
 }
 

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{SecretKeyRef, schema, source::HeaderSpec};
 
 /// Where alerts go. Exactly one of the kinds is set.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize,
+)]
 #[kube(
     group = "weir.dev",
     version = "v1alpha1",
@@ -40,7 +42,12 @@ use super::{SecretKeyRef, schema, source::HeaderSpec};
         description = "What is the case and what to do",
         priority = 1
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object exists")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when the object exists"
+    )
 )]
 #[x_kube(validation = (
     "[has(self.stdout), has(self.webhook), has(self.slack), has(self.discord), has(self.telegram), has(self.pagerDuty), has(self.ntfy), has(self.email), has(self.sendGrid)].filter(x, x).size() == 1",
@@ -92,7 +99,10 @@ pub struct StdoutReceiver {}
 pub struct WebhookReceiver {
     /// Address to post to, where it is no secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    #[schemars(
+        length(min = 8, max = 2048),
+        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
+    )]
     pub url: Option<String>,
     /// The Secret that holds the address to post to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,7 +132,10 @@ pub struct TelegramReceiver {
     pub chat_id: String,
     /// Another address of the API. Default `https://api.telegram.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    #[schemars(
+        length(min = 8, max = 2048),
+        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
+    )]
     pub base_url: Option<String>,
 }
 
@@ -137,7 +150,10 @@ pub struct PagerDutyReceiver {
     pub severity: PagerDutySeverity,
     /// Another address of the API. Default `https://events.pagerduty.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    #[schemars(
+        length(min = 8, max = 2048),
+        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
+    )]
     pub base_url: Option<String>,
 }
 
@@ -164,7 +180,10 @@ pub struct NtfyReceiver {
     pub topic: String,
     /// Address of the server. Default `https://ntfy.sh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    #[schemars(
+        length(min = 8, max = 2048),
+        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
+    )]
     pub server: Option<String>,
     /// The Secret that holds an access token, where the server wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -225,7 +244,10 @@ pub struct SendGridReceiver {
     pub to: Vec<String>,
     /// Another address of the API. Default `https://api.sendgrid.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
+    #[schemars(
+        length(min = 8, max = 2048),
+        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
+    )]
     pub base_url: Option<String>,
 }
 

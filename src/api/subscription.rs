@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{DurationText, SourceSpec, schema};
 
 /// A source, what to keep of it, and what to watch for in it.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize,
+)]
 #[kube(
     group = "weir.dev",
     version = "v1alpha1",
@@ -53,7 +55,12 @@ use super::{DurationText, SourceSpec, schema};
         description = "What is the case and what to do",
         priority = 1
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Since when the object exists")
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when the object exists"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct StreamSubscriptionSpec {
@@ -117,7 +124,10 @@ pub struct RuleSpec {
     pub cooldown: DurationText,
     /// Fires only when it matches so often in so long, such as `5 in 2s`. Default: each match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 48), regex(pattern = r"^[1-9][0-9]{0,8} in ([0-9]+(ms|s|m|h|d))+$"))]
+    #[schemars(
+        length(max = 48),
+        regex(pattern = r"^[1-9][0-9]{0,8} in ([0-9]+(ms|s|m|h|d))+$")
+    )]
     pub threshold: Option<String>,
     /// Names of AlertReceivers in the same namespace.
     #[serde(default)]

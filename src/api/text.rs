@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::duration::{self, DurationError};
 
 /// A length of time as written in a spec: `300ms`, `60s`, `5m`, `1h30m`, `7d`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct DurationText(
     #[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))] pub String,
@@ -37,7 +39,9 @@ impl From<Duration> for DurationText {
 }
 
 /// A point in time as written in a spec: RFC 3339, such as `2026-11-03T09:30:00Z`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 #[schemars(extend("format" = "date-time"))]
 pub struct TimeText(#[schemars(length(max = 64))] pub String);
@@ -62,7 +66,9 @@ impl From<jiff::Timestamp> for TimeText {
 }
 
 /// One value in a Secret of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret, in the namespace of the object that refers to it.
