@@ -77,7 +77,7 @@ pub struct AccessKeySpec {
     pub description: Option<String>,
     /// What the key grants. Each grant stands alone: a request is allowed if one grant allows all of it.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(!default, length(min = 1, max = 32))]
     pub grants: Vec<Grant>,
     /// When the key stops working (RFC 3339). Streams that run by then are cut. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,11 +110,11 @@ pub struct AccessKeySpec {
 pub struct Grant {
     /// Which kinds of record may be read.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 4))]
+    #[schemars(!default, length(min = 1, max = 4))]
     pub services: Vec<Service>,
     /// How they may be read. Within a service a higher scope includes the lower ones: for Log Filter, View, Cluster; for Metrics Snapshot, Stream, Cluster.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 8))]
+    #[schemars(!default, length(min = 1, max = 8))]
     pub scopes: Vec<Scope>,
     /// Names of StreamSubscriptions or anchored patterns. Default: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

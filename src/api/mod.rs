@@ -10,6 +10,7 @@
 //! | [`pattern`] | anchored names, `type+name` groups, `pod+container` |
 //! | [`text`] | durations and times as people write them, references to Secrets |
 //! | [`duration`] | lengths of time: `90s`, `7d` |
+//! | [`crds`] | the CustomResourceDefinitions and what is generated from them |
 //! | [`condition`] | condition types, reasons, and how a condition changes |
 
 // KubeSchema repeats each struct inside a function, where no `pub` is reachable.
@@ -17,6 +18,7 @@
 
 pub mod access_key;
 pub mod condition;
+pub mod crds;
 pub mod duration;
 pub mod pattern;
 pub mod receiver;
@@ -25,6 +27,7 @@ pub mod source;
 pub mod subscription;
 pub mod text;
 
+mod reference;
 mod schema;
 
 pub use access_key::{

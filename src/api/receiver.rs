@@ -109,7 +109,7 @@ pub struct WebhookReceiver {
     pub url_secret_ref: Option<SecretKeyRef>,
     /// Headers to send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers: Vec<HeaderSpec>,
 }
 
@@ -191,15 +191,23 @@ pub struct NtfyReceiver {
 }
 
 /// Sends mail through an SMTP server.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.passwordSecretRef) || has(self.username)",
+    "a password needs a username"
+))]
+#[x_kube(validation = (
+    "!has(self.passwordSecretRef) || !has(self.security) || self.security != 'Plain'",
+    "a password is never sent in the clear; set security to StartTls or Tls"
+))]
 pub struct EmailReceiver {
     /// Sender's address.
     #[schemars(length(min = 3, max = 320))]
     pub from: String,
     /// Receivers' addresses.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 32), inner(length(min = 3, max = 320)))]
+    #[schemars(!default, length(min = 1, max = 32), inner(length(min = 3, max = 320)))]
     pub to: Vec<String>,
     /// `host:port` of the server. Default `localhost:25`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -240,7 +248,7 @@ pub struct SendGridReceiver {
     pub from: String,
     /// Receivers' addresses.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 32), inner(length(min = 3, max = 320)))]
+    #[schemars(!default, length(min = 1, max = 32), inner(length(min = 3, max = 320)))]
     pub to: Vec<String>,
     /// Another address of the API. Default `https://api.sendgrid.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

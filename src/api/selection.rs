@@ -101,6 +101,7 @@ impl View {
     JsonSchema, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LabelSelector {
     /// Labels with exactly these values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -122,7 +123,7 @@ pub struct LabelSelector {
     "In and NotIn need values, Exists and DoesNotExist have none"
 ))]
 pub struct LabelRequirement {
-    /// The label.
+    /// Name of the label.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
     /// How it is compared.

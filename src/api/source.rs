@@ -202,7 +202,7 @@ pub struct PodMetricsSource {
     pub selection: PodSelection,
     /// Names of metrics, in the order in which readers get them.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 253)))]
+    #[schemars(!default, length(min = 1, max = 256), inner(length(min = 1, max = 253)))]
     pub metrics: Vec<String>,
     /// Time between two scrapes. Default 60s.
     #[serde(default = "default_interval")]
@@ -295,7 +295,7 @@ pub enum SignalLevel {
 pub struct FilesSource {
     /// Paths or globs (`*`, `?`, `[…]`, `**`), absolute. New matches are followed from their first line.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 1024)))]
+    #[schemars(!default, length(min = 1, max = 64), inner(length(min = 1, max = 1024)))]
     pub paths: Vec<String>,
     /// Begin with the first line of files that exist already, not with what is written from now on. Default false.
     #[serde(default)]
@@ -312,7 +312,7 @@ pub struct FilesSource {
 pub struct ContainersSource {
     /// Containers, by name or anchored pattern.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    #[schemars(!default, length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
     pub names: Vec<String>,
     /// Begin with the last lines of each container, this many. Default 0.
     #[serde(default)]
@@ -356,7 +356,7 @@ pub struct HttpSource {
     pub url: String,
     /// Headers to send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers: Vec<HeaderSpec>,
     /// How the body is cut into records. Default Lines.
     #[serde(default)]
@@ -398,7 +398,7 @@ pub struct WebSocketSource {
     pub url: String,
     /// Headers to send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers: Vec<HeaderSpec>,
     /// Wait before the first reconnect; it grows to 60s while connecting keeps failing. Default 5s.
     #[serde(default = "default_reconnect_delay")]

@@ -66,13 +66,14 @@ use super::{DurationText, SourceSpec, schema};
 pub struct StreamSubscriptionSpec {
     /// Where the records come from. Exactly one field is set.
     #[serde(default)]
+    #[schemars(!default)]
     pub source: SourceSpec,
     /// Which records are kept. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<FilterSpec>,
     /// What to watch for in the records, and whom to tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub rules: Vec<RuleSpec>,
     /// How much of the past is kept for readers who come late or come back. Default: the operator's own bounds, in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,7 +132,7 @@ pub struct RuleSpec {
     pub threshold: Option<String>,
     /// Names of AlertReceivers in the same namespace.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
+    #[schemars(!default, length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
     pub receivers: Vec<String>,
     /// What the alert says; `{line}`, `{rule}`, `{stream}` and `{source}` are filled in. Default: the line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,8 +145,12 @@ fn default_cooldown() -> DurationText {
 }
 
 /// How much of the past is kept. The first bound that is reached counts.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.fsync) || (has(self.storage) && self.storage == 'Disk')",
+    "fsync needs storage: Disk"
+))]
 pub struct HistorySpec {
     /// Most records to keep. Default: the operator's own bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +166,7 @@ pub struct HistorySpec {
     /// Where to keep them. Default Memory.
     #[serde(default)]
     pub storage: HistoryStorage,
-    /// With storage Disk: after which writes the disk is told to keep its promise. Default Interval.
+    /// With storage Disk: after which writes the disk is told to keep its promise. Default: Interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fsync: Option<FsyncPolicy>,
 }

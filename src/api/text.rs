@@ -70,6 +70,7 @@ impl From<jiff::Timestamp> for TimeText {
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SecretKeyRef {
     /// Name of the Secret, in the namespace of the object that refers to it.
     #[schemars(length(min = 1, max = 253))]
