@@ -1,1 +1,57 @@
-//! What clients connect to: one file per protocol.
+//! What clients connect to: one file per protocol, and the transport that all of them share.
+//!
+//! This room never calls Kubernetes. What it needs of the other floors comes in as values.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `accept` | the accept loop: caps, timeouts, one HTTP/1.1 connection per task |
+//! | `connection` | the bytes of one connection: its place under the caps, the head timeout, the abort |
+//! | `tls` | certificate and key from files, reloaded when they change |
+//! | `drain` | [`Drain`]: how the endpoint stops without cutting anyone short |
+//! | `credentials` | the key that a request presents |
+//! | `origin` | which pages may connect; CORS |
+//! | `reply` | JSON answers, errors, rejections, security headers |
+//! | `health` | `/healthz`, `/livez`, `/readyz`, `/metrics` |
+//! | `websocket` | the upgrade, and one socket with its limits |
+//! | `sse` | server-sent events |
+
+pub mod accept;
+mod connection;
+pub mod credentials;
+pub mod drain;
+pub mod health;
+pub mod origin;
+pub mod reply;
+pub mod sse;
+pub mod tls;
+pub mod websocket;
+
+pub use accept::{Limits, Server, ServerError};
+pub use connection::Peer;
+pub use drain::{Drain, Drained, Phase};
+
+#[cfg(test)]
+mod testing {
+    //! Asks routes a question without a socket.
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full};
+    use std::convert::Infallible;
+    use tower::{Service, ServiceExt as _};
+
+    pub(super) async fn ask<S>(
+        service: S,
+        request: http::request::Builder,
+        body: &str,
+    ) -> Response<String>
+    where
+        S: Service<Request<Full<Bytes>>, Response = warp::reply::Response, Error = Infallible>,
+    {
+        let request = request
+            .body(Full::new(Bytes::from(body.to_owned())))
+            .unwrap();
+        let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Response::from_parts(parts, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+}
