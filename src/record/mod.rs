@@ -39,7 +39,12 @@ pub struct Line {
 impl Line {
     /// A line whose text is `range` of the batch's bytes.
     pub fn new(range: Range<usize>, time: Time, truncated: bool) -> Self {
-        Self { start: range.start as u32, len: (range.end - range.start) as u32, time, truncated }
+        Self {
+            start: range.start as u32,
+            len: (range.end - range.start) as u32,
+            time,
+            truncated,
+        }
     }
 
     fn range(&self) -> Range<usize> {
@@ -58,6 +63,9 @@ pub struct Batch {
     origin: Arc<Origin>,
     data: Bytes,
     lines: Vec<Line>,
+    text_len: usize,
+    oldest: Option<Time>,
+    newest: Option<Time>,
     encoded: [OnceLock<Encoded>; Wire::COUNT],
 }
 
@@ -68,7 +76,18 @@ impl Batch {
     /// A batch of `lines` that stand in `data`. The lines' ranges must lie within `data`.
     pub fn new(origin: Arc<Origin>, data: Bytes, lines: Vec<Line>) -> Self {
         debug_assert!(lines.iter().all(|line| line.range().end <= data.len()));
-        Self { origin, data, lines, encoded: Default::default() }
+        let text_len = lines.iter().map(|line| line.len as usize).sum();
+        let oldest = lines.iter().map(|line| line.time).min();
+        let newest = lines.iter().map(|line| line.time).max();
+        Self {
+            origin,
+            data,
+            lines,
+            text_len,
+            oldest,
+            newest,
+            encoded: Default::default(),
+        }
     }
 
     /// A batch of one line, for sources that make their text themselves, and for tests.
@@ -105,37 +124,71 @@ impl Batch {
 
     /// What the batch costs to hold, in bytes: its text and its table of lines.
     pub fn cost(&self) -> usize {
-        self.lines.iter().map(|line| line.len as usize + LINE_COST).sum()
+        self.text_len + self.lines.len() * LINE_COST
     }
 
     /// How many bytes of text the batch carries.
     pub fn text_len(&self) -> usize {
-        self.lines.iter().map(|line| line.len as usize).sum()
+        self.text_len
     }
 
-    /// The time of the last line.
-    pub fn last_time(&self) -> Option<Time> {
-        self.lines.last().map(|line| line.time)
+    /// The oldest of the lines' times.
+    pub fn oldest(&self) -> Option<Time> {
+        self.oldest
     }
 
-    /// The batch's lines that `keep` wants, sharing the same bytes: the batch itself when that is all
-    /// of them, `None` when it is none.
-    pub fn retain(self: &Arc<Self>, mut keep: impl FnMut(&Line, &[u8]) -> bool) -> Option<Arc<Self>> {
-        let kept: Vec<Line> = self.lines.iter().filter(|line| keep(line, self.text(line))).copied().collect();
+    /// The newest of the lines' times: not always the last one's, where two wrote to one log.
+    pub fn newest(&self) -> Option<Time> {
+        self.newest
+    }
+
+    /// The batch's lines that `keep` wants: the batch itself when that is all of them, `None` when it is
+    /// none. They share the batch's bytes where they are at least half of them, so that a line that a filter
+    /// let through does not keep alive a thousand that it did not.
+    pub fn retain(
+        self: &Arc<Self>,
+        mut keep: impl FnMut(&Line, &[u8]) -> bool,
+    ) -> Option<Arc<Self>> {
+        let kept: Vec<Line> = self
+            .lines
+            .iter()
+            .filter(|line| keep(line, self.text(line)))
+            .copied()
+            .collect();
         match kept.len() {
             0 => None,
             n if n == self.lines.len() => Some(Arc::clone(self)),
-            _ => Some(Arc::new(Self::new(Arc::clone(&self.origin), self.data.clone(), kept))),
+            _ => Some(Arc::new(self.with_lines(kept))),
         }
+    }
+
+    /// The batch's lines of these indices, `None` when there are none.
+    pub fn slice(self: &Arc<Self>, range: Range<usize>) -> Option<Arc<Self>> {
+        let kept = self.lines.get(range)?;
+        match kept.len() {
+            0 => None,
+            n if n == self.lines.len() => Some(Arc::clone(self)),
+            _ => Some(Arc::new(self.with_lines(kept.to_vec()))),
+        }
+    }
+
+    fn with_lines(&self, mut lines: Vec<Line>) -> Self {
+        let text_len: usize = lines.iter().map(|line| line.len as usize).sum();
+        if text_len >= self.data.len() / 2 {
+            return Self::new(Arc::clone(&self.origin), self.data.clone(), lines);
+        }
+        let mut data = Vec::with_capacity(text_len);
+        for line in &mut lines {
+            let start = data.len();
+            data.extend_from_slice(self.text(line));
+            line.start = start as u32;
+        }
+        Self::new(Arc::clone(&self.origin), data.into(), lines)
     }
 
     /// The batch without its first `n` lines; `None` when nothing is left.
     pub fn skip(self: &Arc<Self>, n: usize) -> Option<Arc<Self>> {
-        let mut index = 0;
-        self.retain(|_, _| {
-            index += 1;
-            index > n
-        })
+        self.slice(n..self.lines.len())
     }
 
     /// The batch in a wire format: encoded by the first who asks, shared by all who ask later.
