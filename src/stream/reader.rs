@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::backlog::{Backlog, BacklogItem, BacklogStream, From};
-use super::ring::{Entry, Item, LiveStream, Located, Read, ReadFrom, Seq, StreamEnd, Watch};
+use super::ring::{Entry, Held, Item, LiveStream, Located, Read, ReadFrom, Seq, StreamEnd, Watch};
 use super::trail::{SeenWindow, Trail};
 use crate::record::{Batch, Event, Level, Origin, Signal, Time};
 
@@ -36,7 +36,7 @@ pub enum Delivery {
 
 /// Follows one stream with a cursor of its own. Dropping it releases everything.
 pub struct Reader {
-    stream: Arc<LiveStream>,
+    stream: Arc<Held>,
     watch: Watch,
     cursor: Seq,
     past: Option<BacklogStream>,
@@ -44,18 +44,20 @@ pub struct Reader {
     windows: HashMap<Arc<Origin>, SeenWindow>,
     ready: VecDeque<Delivery>,
     missed: u64,
+    ended: Option<Arc<StreamEnd>>,
 }
 
 impl Reader {
     /// A reader of what the ring holds and gets.
     pub fn open(stream: Arc<LiveStream>, from: ReadFrom) -> Self {
-        let (cursor, located) = stream.locate(from);
-        let mut reader = Self::at(stream, cursor);
+        let (mut reader, located) = Self::at(&stream, from);
         if located == Located::OtherEpoch {
             let text = "the stream was started anew since; it goes on with the oldest record it holds, some may be \
                         missing or come again";
             let signal = Arc::new(Signal::new(Level::Warning, Event::Gap, Time::now(), text));
-            reader.ready.push_back(Delivery::Signal { seq: None, signal });
+            reader
+                .ready
+                .push_back(Delivery::Signal { seq: None, signal });
         }
         reader
     }
@@ -63,18 +65,17 @@ impl Reader {
     /// A reader that first gets the past from `backlog`, then what the ring gets from this moment on.
     pub fn open_with_past(stream: Arc<LiveStream>, backlog: &dyn Backlog, from: From) -> Self {
         // The cursor comes first: what arrives while the past is fetched is in the ring.
-        let (cursor, _) = stream.locate(ReadFrom::Now);
-        let mut reader = Self::at(stream, cursor);
+        let (mut reader, _) = Self::at(&stream, ReadFrom::Now);
         if from.wants_past() {
             reader.past = Some(backlog.fetch(from));
         }
         reader
     }
 
-    fn at(stream: Arc<LiveStream>, cursor: Seq) -> Self {
-        stream.count_reader(true);
-        let watch = stream.watch();
-        Self {
+    fn at(stream: &LiveStream, from: ReadFrom) -> (Self, Located) {
+        let (stream, watch) = stream.join();
+        let (cursor, located) = stream.locate(from);
+        let reader = Self {
             stream,
             watch,
             cursor,
@@ -83,12 +84,14 @@ impl Reader {
             windows: HashMap::new(),
             ready: VecDeque::new(),
             missed: 0,
-        }
+            ended: None,
+        };
+        (reader, located)
     }
 
-    /// The stream that is read.
-    pub fn stream(&self) -> &Arc<LiveStream> {
-        &self.stream
+    /// The epoch of the stream that is read: what its sequence numbers belong to.
+    pub fn epoch(&self) -> u64 {
+        self.stream.epoch()
     }
 
     /// How many records this reader has missed because it was too slow.
@@ -114,17 +117,24 @@ impl Reader {
                 }
                 continue;
             }
-            if let Some(end) = self.watch.past(self.cursor).await {
-                return Delivery::End(end);
+            if let Some(end) = &self.ended {
+                return Delivery::End(Arc::clone(end));
+            }
+            self.ended = self.watch.past(self.cursor).await;
+            if self.ended.is_some() {
+                continue;
             }
             self.fill();
         }
     }
 
-    /// The next delivery where one is ready now. Lets a writer gather many before it flushes.
+    /// The next delivery where one is ready now. Lets a writer gather many before it flushes. Gives nothing of
+    /// the past that was not yet fetched, and never the end: [`next`](Self::next) does.
     pub fn try_next(&mut self) -> Option<Delivery> {
-        if self.ready.is_empty() && self.past.is_none() {
-            self.fill();
+        while self.ready.is_empty() && self.past.is_none() && self.ended.is_none() {
+            if !self.fill() {
+                break;
+            }
         }
         self.take_ready()
     }
@@ -136,7 +146,10 @@ impl Reader {
     fn take_past(&mut self, item: BacklogItem) {
         self.ready.push_back(match item {
             BacklogItem::Records(batch) => {
-                self.trails.entry(Arc::clone(batch.origin())).or_default().note(&batch);
+                self.trails
+                    .entry(Arc::clone(batch.origin()))
+                    .or_default()
+                    .note(&batch);
                 Delivery::Records { first: None, batch }
             }
             BacklogItem::Signal(signal) => Delivery::Signal { seq: None, signal },
@@ -146,12 +159,17 @@ impl Reader {
     /// The past is over: from now on the ring speaks, less what the past has said.
     fn join(&mut self) {
         self.past = None;
-        self.windows = self.trails.drain().map(|(origin, trail)| (origin, trail.window())).collect();
+        self.windows = self
+            .trails
+            .drain()
+            .map(|(origin, trail)| (origin, trail.window()))
+            .collect();
     }
 
-    fn fill(&mut self) {
+    /// Takes what stands at the cursor; false where there is nothing.
+    fn fill(&mut self) -> bool {
         match self.stream.read(self.cursor, READ_BYTES) {
-            Read::Empty => {}
+            Read::Empty => return false,
             Read::Gap(missed) => {
                 self.cursor = Seq(self.cursor.0 + missed);
                 self.missed += missed;
@@ -164,6 +182,7 @@ impl Reader {
                 }
             }
         }
+        true
     }
 
     fn take_entry(&mut self, entry: Entry) {
@@ -171,39 +190,73 @@ impl Reader {
         match entry.item {
             Item::Signal(signal) => {
                 self.cursor = Seq(entry.first.0 + 1);
-                self.ready.push_back(Delivery::Signal { seq: Some(entry.first), signal });
+                self.ready.push_back(Delivery::Signal {
+                    seq: Some(entry.first),
+                    signal,
+                });
             }
             Item::Records(batch) => {
                 let first = self.cursor.max(entry.first);
                 self.cursor = Seq(entry.first.0 + batch.len() as u64);
-                let batch = if before == 0 { Some(batch) } else { batch.skip(before as usize) };
-                if let Some((first, batch)) = batch.and_then(|batch| self.unseen(first, batch)) {
-                    self.ready.push_back(Delivery::Records { first: Some(first), batch });
+                let batch = if before == 0 {
+                    Some(batch)
+                } else {
+                    batch.skip(before as usize)
+                };
+                if let Some(batch) = batch {
+                    self.give_unseen(first, batch);
                 }
             }
         }
     }
 
-    /// The lines of a batch that the past has not given already.
-    fn unseen(&mut self, first: Seq, batch: Arc<Batch>) -> Option<(Seq, Arc<Batch>)> {
-        let Some(window) = self.windows.get_mut(batch.origin()) else { return Some((first, batch)) };
-        let admitted = window.admit(&batch);
+    /// Gives the lines of a batch that the past has not given already: one delivery for each run of them, so
+    /// that every line keeps its number.
+    fn give_unseen(&mut self, first: Seq, batch: Arc<Batch>) {
+        let Some(window) = self.windows.get_mut(batch.origin()) else {
+            return self.give(first, Some(batch));
+        };
+        let mut new: Vec<bool> = batch
+            .lines()
+            .iter()
+            .map(|line| window.is_new(line.time, batch.text(line)))
+            .collect();
         if window.passed() {
             self.windows.remove(batch.origin());
         }
-        // Numbers follow the last line: what was left out stands before it but for lines written out of order.
-        admitted.map(|admitted| (Seq(first.0 + (batch.len() - admitted.len()) as u64), admitted))
+        new.push(false);
+        let mut start = None;
+        for (index, new) in new.into_iter().enumerate() {
+            match (start, new) {
+                (None, true) => start = Some(index),
+                (Some(begin), false) => {
+                    start = None;
+                    self.give(Seq(first.0 + begin as u64), batch.slice(begin..index));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn give(&mut self, first: Seq, batch: Option<Arc<Batch>>) {
+        self.ready.extend(batch.map(|batch| Delivery::Records {
+            first: Some(first),
+            batch,
+        }));
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.stream.count_reader(false);
+        self.stream.leave();
     }
 }
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("cursor", &self.cursor).field("missed", &self.missed).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("cursor", &self.cursor)
+            .field("missed", &self.missed)
+            .finish_non_exhaustive()
     }
 }

@@ -37,9 +37,9 @@ impl Item {
         }
     }
 
-    fn time(&self) -> Option<Time> {
+    fn newest(&self) -> Option<Time> {
         match self {
-            Self::Records(batch) => batch.last_time(),
+            Self::Records(batch) => batch.newest(),
             Self::Signal(signal) => Some(signal.time),
         }
     }
@@ -71,7 +71,10 @@ pub struct RingLimits {
 
 impl Default for RingLimits {
     fn default() -> Self {
-        Self { records: 100_000, bytes: 8 * 1024 * 1024 }
+        Self {
+            records: 100_000,
+            bytes: 8 * 1024 * 1024,
+        }
     }
 }
 
@@ -115,13 +118,20 @@ struct Progress {
     end: Option<Arc<StreamEnd>>,
 }
 
-/// A live stream: the ring and who waits for it.
+/// A live stream: the ring and who waits for it. Readers do not keep it alive: when the last handle is
+/// dropped they get what is left, then the end.
 #[derive(Debug)]
 pub struct LiveStream {
-    epoch: u64,
     limits: RingLimits,
-    ring: Mutex<Ring>,
+    held: Arc<Held>,
     progress: watch::Sender<Progress>,
+}
+
+/// The part of a stream that its readers hold.
+#[derive(Debug)]
+pub(super) struct Held {
+    epoch: u64,
+    ring: Mutex<Ring>,
     readers: AtomicUsize,
 }
 
@@ -139,31 +149,41 @@ impl LiveStream {
     /// A new stream. The epoch tells its lives apart, so that a number of an earlier life is never taken for one
     /// of this: its start in milliseconds since the Unix epoch is a good one.
     pub fn new(limits: RingLimits, epoch: u64) -> Self {
-        let (progress, _) = watch::channel(Progress { next: Seq(0), end: None });
-        Self { epoch, limits, ring: Mutex::default(), progress, readers: AtomicUsize::new(0) }
+        let (progress, _) = watch::channel(Progress {
+            next: Seq(0),
+            end: None,
+        });
+        let held = Held {
+            epoch,
+            ring: Mutex::default(),
+            readers: AtomicUsize::new(0),
+        };
+        Self {
+            limits,
+            held: Arc::new(held),
+            progress,
+        }
     }
 
     /// Which life of the stream its sequence numbers belong to.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.held.epoch
     }
 
     /// The number that the next record will have.
     pub fn next_seq(&self) -> Seq {
-        self.ring.lock().next
+        self.held.ring.lock().next
     }
 
     /// How many readers follow the stream.
     pub fn readers(&self) -> usize {
-        self.readers.load(Ordering::Relaxed)
+        self.held.readers.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count_reader(&self, joined: bool) {
-        if joined {
-            self.readers.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.readers.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// What a reader follows.
+    pub(super) fn join(&self) -> (Arc<Held>, Watch) {
+        self.held.readers.fetch_add(1, Ordering::Relaxed);
+        (Arc::clone(&self.held), Watch(self.progress.subscribe()))
     }
 
     /// Adds records. Never waits for a reader.
@@ -195,8 +215,11 @@ impl LiveStream {
 
     fn push(&self, item: Item) {
         let next = {
-            let mut ring = self.ring.lock();
-            let entry = Entry { first: ring.next, item };
+            let mut ring = self.held.ring.lock();
+            let entry = Entry {
+                first: ring.next,
+                item,
+            };
             ring.next = entry.end();
             ring.records += entry.item.count();
             ring.bytes += entry.item.cost();
@@ -204,11 +227,29 @@ impl LiveStream {
             ring.evict(self.limits);
             ring.next
         };
-        self.progress.send_modify(|progress| progress.next = progress.next.max(next));
+        self.progress
+            .send_modify(|progress| progress.next = progress.next.max(next));
     }
 
-    pub(super) fn watch(&self) -> Watch {
-        Watch(self.progress.subscribe())
+    /// The items that the ring holds now, oldest first.
+    pub fn snapshot(&self) -> Vec<Entry> {
+        self.held.ring.lock().entries.iter().cloned().collect()
+    }
+
+    /// What the ring holds now: records and signals, and their cost in bytes.
+    pub fn held(&self) -> (u64, usize) {
+        let ring = self.held.ring.lock();
+        (ring.records, ring.bytes)
+    }
+}
+
+impl Held {
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn leave(&self) {
+        self.readers.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The number at which a reader begins, and how many records it will have missed where it asked for more
@@ -219,7 +260,9 @@ impl LiveStream {
         match from {
             ReadFrom::Now => (ring.next, Located::Exact),
             ReadFrom::Oldest => (oldest, Located::Exact),
-            ReadFrom::Seq { epoch, seq } if epoch == self.epoch => (seq.min(ring.next), Located::Exact),
+            ReadFrom::Seq { epoch, seq } if epoch == self.epoch => {
+                (seq.min(ring.next), Located::Exact)
+            }
             ReadFrom::Seq { .. } => (oldest, Located::OtherEpoch),
             ReadFrom::Time(time) => (ring.at_time(time), Located::Exact),
         }
@@ -242,18 +285,13 @@ impl LiveStream {
             cost += entry.item.cost();
             first || cost <= max_bytes
         };
-        Read::Entries(ring.entries.range(start..).take_while(fits).cloned().collect())
-    }
-
-    /// The items that the ring holds now, oldest first.
-    pub fn snapshot(&self) -> Vec<Entry> {
-        self.ring.lock().entries.iter().cloned().collect()
-    }
-
-    /// What the ring holds now: records and signals, and their cost in bytes.
-    pub fn held(&self) -> (u64, usize) {
-        let ring = self.ring.lock();
-        (ring.records, ring.bytes)
+        Read::Entries(
+            ring.entries
+                .range(start..)
+                .take_while(fits)
+                .cloned()
+                .collect(),
+        )
     }
 }
 
@@ -271,8 +309,11 @@ impl Ring {
     }
 
     fn evict(&mut self, limits: RingLimits) {
-        while self.entries.len() > 1 && (self.records > limits.records || self.bytes > limits.bytes) {
-            let Some(entry) = self.entries.pop_front() else { return };
+        while self.entries.len() > 1 && (self.records > limits.records || self.bytes > limits.bytes)
+        {
+            let Some(entry) = self.entries.pop_front() else {
+                return;
+            };
             self.records -= entry.item.count();
             self.bytes -= entry.item.cost();
         }
@@ -280,12 +321,19 @@ impl Ring {
 
     /// The first record at or after `time`. Sources interleave, so every entry is looked at.
     fn at_time(&self, time: Time) -> Seq {
-        let entry = self.entries.iter().find(|entry| entry.item.time().is_some_and(|last| last >= time));
+        let entry = self
+            .entries
+            .iter()
+            .find(|entry| entry.item.newest().is_some_and(|newest| newest >= time));
         let Some(entry) = entry else { return self.next };
         match &entry.item {
             Item::Signal(_) => entry.first,
             Item::Records(batch) => {
-                let before = batch.lines().iter().take_while(|line| line.time < time).count();
+                let before = batch
+                    .lines()
+                    .iter()
+                    .take_while(|line| line.time < time)
+                    .count();
                 Seq(entry.first.0 + before as u64)
             }
         }
@@ -298,11 +346,17 @@ pub(super) struct Watch(watch::Receiver<Progress>);
 impl Watch {
     /// Waits until the stream has come past `cursor` or has ended there; the end, where it is that.
     pub(super) async fn past(&mut self, cursor: Seq) -> Option<Arc<StreamEnd>> {
-        match self.0.wait_for(|progress| progress.next > cursor || progress.end.is_some()).await {
+        match self
+            .0
+            .wait_for(|progress| progress.next > cursor || progress.end.is_some())
+            .await
+        {
             Ok(progress) if progress.next > cursor => None,
             Ok(progress) => progress.end.clone(),
-            // The stream itself is gone; its supervisor ends it first, so this has no better reason to give.
-            Err(_) => Some(Arc::new(StreamEnd { text: "the stream was released".into() })),
+            // The stream was dropped without an end, so there is no better reason to give.
+            Err(_) => Some(Arc::new(StreamEnd {
+                text: "the stream was released".into(),
+            })),
         }
     }
 }

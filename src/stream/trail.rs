@@ -13,37 +13,92 @@ use crate::record::{Batch, Time};
 /// How far out of order the lines of one origin may stand, in nanoseconds.
 const DISORDER: i64 = 100_000_000;
 
-/// Lines remembered at most, so that memory is bounded however fast an origin writes.
+/// Lines remembered at most, so that memory is bounded however fast an origin writes. An origin that writes
+/// more within [`DISORDER`] is exact as long as no line stands further out of order than these reach back.
 const MOST_LINES: usize = 16_384;
 
+/// Bytes remembered at most, for origins with long lines.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
+
 /// The end of what was seen of one origin. Costs nothing but references until it is needed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Trail {
+    most_lines: usize,
+    most_bytes: usize,
     recent: VecDeque<Arc<Batch>>,
     lines: usize,
+    bytes: usize,
+    oldest: Option<Time>,
     newest: Option<Time>,
-    /// Something was seen that is no longer remembered line by line.
-    forgot: bool,
+    /// The newest time of what was seen and is no longer remembered line by line.
+    forgotten: Option<Time>,
+}
+
+impl Default for Trail {
+    fn default() -> Self {
+        Self::remembering(MOST_LINES, MOST_BYTES)
+    }
 }
 
 impl Trail {
+    pub(super) fn remembering(most_lines: usize, most_bytes: usize) -> Self {
+        let recent = VecDeque::new();
+        Self {
+            most_lines,
+            most_bytes,
+            recent,
+            lines: 0,
+            bytes: 0,
+            oldest: None,
+            newest: None,
+            forgotten: None,
+        }
+    }
+
     /// Remembers that a batch was seen.
     pub fn note(&mut self, batch: &Arc<Batch>) {
-        let Some(newest) = batch.lines().iter().map(|line| line.time).max() else { return };
+        let Some(newest) = batch.newest() else { return };
+        self.oldest = self.oldest.or(batch.oldest());
         self.newest = self.newest.max(Some(newest));
         self.lines += batch.len();
+        self.bytes += batch.cost();
         self.recent.push_back(Arc::clone(batch));
         while self.recent.len() > 1 && self.may_forget_first() {
-            self.lines -= self.recent.pop_front().map_or(0, |batch| batch.len());
-            self.forgot = true;
+            let Some(first) = self.recent.pop_front() else {
+                return;
+            };
+            self.lines -= first.len();
+            self.bytes -= first.cost();
+            self.forgotten = self.forgotten.max(first.newest());
         }
     }
 
     fn may_forget_first(&self) -> bool {
-        let Some(first) = self.recent.front() else { return false };
-        let settled = self.newest.map(|newest| newest.plus_nanos(-DISORDER));
-        let old = first.lines().iter().map(|line| line.time).max() < settled;
-        old || self.lines - first.len() >= MOST_LINES
+        let Some(first) = self.recent.front() else {
+            return false;
+        };
+        let old = first.newest() < self.settled();
+        old || self.lines - first.len() >= self.most_lines
+            || self.bytes - first.cost() >= self.most_bytes
+    }
+
+    /// The time before which no line comes any more.
+    fn settled(&self) -> Option<Time> {
+        self.newest.map(|newest| newest.plus_nanos(-DISORDER))
+    }
+
+    /// The time before which every line was seen, or stands before the trail's beginning and is not wanted.
+    /// Where nothing was forgotten, lines are known one by one. What was forgotten early, for want of room, ends between two times: with its newest nanosecond. Only
+    /// where that is also the newest seen, its lines may come again: twice is better than never.
+    fn horizon(&self) -> Time {
+        match (self.forgotten, self.newest, self.settled()) {
+            (Some(forgotten), Some(newest), Some(settled)) => {
+                forgotten.plus_nanos(1).min(newest).max(settled)
+            }
+            _ => self
+                .oldest
+                .map_or(Time(i64::MIN), |oldest| oldest.plus_nanos(-DISORDER)),
+        }
     }
 
     /// Whether nothing was seen yet.
@@ -59,23 +114,31 @@ impl Trail {
     /// The time from which the origin must be asked again so that everything unseen comes: the whole second
     /// that holds the horizon, because the API server knows no smaller step.
     pub fn ask_again_from(&self) -> Option<Time> {
-        self.newest.map(|newest| newest.plus_nanos(-DISORDER).floor_second())
+        self.settled().map(Time::floor_second)
     }
 
     /// The window to put what comes again through.
     pub fn window(&self) -> SeenWindow {
-        let Some(newest) = self.newest else { return SeenWindow::default() };
+        let Some(newest) = self.newest else {
+            return SeenWindow::default();
+        };
         let hasher = RandomState::new();
         let mut seen: HashMap<(Time, u64), u32> = HashMap::new();
-        let mut earliest = newest;
         for batch in &self.recent {
             for line in batch.lines() {
-                earliest = earliest.min(line.time);
-                *seen.entry((line.time, hasher.hash_one(batch.text(line)))).or_default() += 1;
+                *seen
+                    .entry((line.time, hasher.hash_one(batch.text(line))))
+                    .or_default() += 1;
             }
         }
-        let horizon = if self.forgot { earliest.max(newest.plus_nanos(-DISORDER)) } else { Time(i64::MIN) };
-        SeenWindow { hasher, seen, horizon, newest: Some(newest), matched: false, passed: false }
+        SeenWindow {
+            hasher,
+            seen,
+            horizon: self.horizon(),
+            newest: Some(newest),
+            matched: false,
+            passed: false,
+        }
     }
 }
 
@@ -94,7 +157,9 @@ pub struct SeenWindow {
 impl SeenWindow {
     /// Whether a line that comes (again) is new. Each line seen once is refused once.
     pub fn is_new(&mut self, time: Time, text: &[u8]) -> bool {
-        let Some(newest) = self.newest else { return true };
+        let Some(newest) = self.newest else {
+            return true;
+        };
         if time > newest {
             self.passed |= time > newest.plus_nanos(DISORDER);
             return true;
