@@ -236,3 +236,18 @@ fn retaining_lines_shares_the_bytes() {
     ));
     assert_eq!(batch.skip(2).map(|rest| rest.len()), Some(1));
 }
+
+#[test]
+fn a_line_of_zero_bytes_is_no_time() {
+    let line = [[0u8; 17].as_slice(), b"00Z text"].concat();
+    assert_eq!(TimeParser::default().split(&line), None);
+}
+
+#[test]
+fn times_beyond_the_range_become_the_nearest_that_fits() {
+    assert!(Time(i64::MIN).floor_second() <= Time(i64::MIN + 1_000_000_000));
+    assert_eq!(Time::from_jiff(jiff::Timestamp::MIN), Time(i64::MIN));
+    assert_eq!(Time::from_jiff(jiff::Timestamp::MAX), Time(i64::MAX));
+    assert_eq!(Time(i64::MIN).rfc3339().len(), 30);
+    assert_eq!(Time(i64::MAX).rfc3339(), "2262-04-11T23:47:16.854775807Z");
+}

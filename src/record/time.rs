@@ -25,9 +25,10 @@ impl Time {
         DateTime::from_timestamp_nanos(self.0)
     }
 
-    /// From jiff, the type of the Kubernetes client.
+    /// From jiff, the type of the Kubernetes client. Times outside 1677–2262 become the nearest that fits.
     pub fn from_jiff(time: jiff::Timestamp) -> Self {
-        Self(i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX))
+        let limit = if time.as_second() < 0 { i64::MIN } else { i64::MAX };
+        Self(i64::try_from(time.as_nanosecond()).unwrap_or(limit))
     }
 
     /// To jiff, the type of the Kubernetes client.
@@ -37,7 +38,7 @@ impl Time {
 
     /// The start of the second this time lies in.
     pub fn floor_second(self) -> Self {
-        Self(self.0.div_euclid(SECOND) * SECOND)
+        Self(self.0.div_euclid(SECOND).saturating_mul(SECOND))
     }
 
     /// Milliseconds since the Unix epoch, rounded down.
@@ -57,14 +58,29 @@ impl Time {
         String::from_utf8(out).unwrap_or_default()
     }
 
-    /// Appends the time as RFC 3339 in UTC with nine digits of fraction, always 30 bytes for four-digit years.
+    /// Appends the time as RFC 3339 in UTC with nine digits of fraction, always 30 bytes.
     pub fn write_rfc3339(self, out: &mut Vec<u8>) {
-        use std::io::Write;
         let (year, month, day) = civil_from_days(self.0.div_euclid(SECOND * 86_400));
         let second = self.0.div_euclid(SECOND).rem_euclid(86_400);
-        let _ = write!(out, "{year:04}-{month:02}-{day:02}T");
-        let _ = write!(out, "{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60);
-        let _ = write!(out, ".{:09}Z", self.0.rem_euclid(SECOND));
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        put_digits(&mut text[..4], year);
+        put_digits(&mut text[5..7], month);
+        put_digits(&mut text[8..10], day);
+        put_digits(&mut text[11..13], second / 3600);
+        put_digits(&mut text[14..16], second / 60 % 60);
+        put_digits(&mut text[17..19], second % 60);
+        put_digits(&mut text[20..29], self.0.rem_euclid(SECOND));
+        out.extend_from_slice(&text);
+    }
+}
+
+/// Writes a number that is not negative into all of `place`, with leading zeros.
+fn put_digits(place: &mut [u8], number: i64) {
+    // No number here has more than nine digits, and this width divides faster.
+    let mut rest = number as u32;
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
 }
 
@@ -96,7 +112,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 /// Lines of one log mostly share their minute, so the date is worked out only when it changes.
 #[derive(Clone, Debug, Default)]
 pub struct TimeParser {
-    minute: [u8; 17],
+    minute: Option<[u8; 17]>,
     minute_nanos: i64,
 }
 
@@ -105,9 +121,9 @@ impl TimeParser {
     /// into the time and where the text begins. `None` where the line does not begin with a time.
     pub fn split(&mut self, line: &[u8]) -> Option<(Time, usize)> {
         let minute: &[u8; 17] = line.first_chunk()?;
-        if *minute != self.minute {
+        if Some(minute) != self.minute.as_ref() {
             self.minute_nanos = parse_minute(minute)?;
-            self.minute = *minute;
+            self.minute = Some(*minute);
         }
         let second = two_digits(line.get(17..19)?)?;
         let mut nanos = self.minute_nanos + second * SECOND;
