@@ -1,1 +1,27 @@
 //! Who may read what: keys, grants and the authoriser.
+//!
+//! It never talks to a cluster and never to a client: records of keys come in, decisions go out. Time and
+//! randomness are given by the caller.
+//!
+//! ```text
+//! presented key ──► KeyRing::authenticate ──► Arc<Key> ──► Authoriser::authorise_* ──► permit
+//!                     (SHA-256 of it)           │
+//!                                               ├─► Key::ended()   why running streams must stop or ask again
+//!                                               └─► Key::usage()   connections, streams, rates
+//! ```
+
+mod denied;
+mod grant;
+mod key;
+mod keyring;
+mod limits;
+mod ticket;
+mod token;
+
+pub use denied::Denied;
+pub use grant::Grants;
+pub use key::{Key, KeyId, KeyRecord, KeyState};
+pub use keyring::{KeyRing, Outcome};
+pub use limits::{ConnectionPermit, KeyLimits, StreamPermit, Usage, UsageFigures};
+pub use ticket::{TICKET_SECONDS, Ticket, TicketLimits, Tickets};
+pub use token::{Digest, KwirthLife, KwirthResource, MAX_TOKEN_LEN, MIN_TOKEN_LEN, Token, TokenError};
