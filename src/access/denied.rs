@@ -1,9 +1,10 @@
 //! Why somebody does not get something, in words that say what to do.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::SecondsFormat;
 
 use super::token::TokenError;
-use crate::telemetry::Category;
+use crate::record::Time;
+use crate::telemetry::{AuthFailure, Category};
 
 /// A refusal. No message ever holds the key that was presented.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,10 +19,10 @@ pub enum Denied {
     #[error("the access key is not known here: it may have been rotated or deleted; ask for a new one")]
     Unknown,
     /// The key's time is over.
-    #[error("the access key expired at {}: ask for a new one", .at.to_rfc3339_opts(SecondsFormat::Secs, true))]
+    #[error("the access key expired at {}: ask for a new one", .at.to_chrono().to_rfc3339_opts(SecondsFormat::Secs, true))]
     Expired {
         /// When it expired.
-        at: DateTime<Utc>,
+        at: Time,
     },
     /// `spec.suspend` is set.
     #[error("the access key is suspended: whoever owns its AccessKey must set `suspend: false`")]
@@ -44,10 +45,10 @@ pub enum Denied {
         /// What was asked for, in the requester's own words, shortened.
         what: String,
     },
-    /// The request names no scope, or one that its service does not have.
+    /// The request itself makes no sense: no scope, one that its service does not have, too many names.
     #[error("{why}")]
-    BadScope {
-        /// What is wrong and which scopes there are.
+    Invalid {
+        /// What is wrong and what to write instead.
         why: String,
     },
     /// A page asked from an Origin that the key does not list.
@@ -80,7 +81,7 @@ impl Denied {
     /// The category shared by the log, the close code and the HTTP status.
     pub const fn category(&self) -> Category {
         match self {
-            Self::BadScope { .. } => Category::Invalid,
+            Self::Invalid { .. } => Category::Invalid,
             Self::TooManyConnections { .. }
             | Self::TooManyStreams { .. }
             | Self::TooManyTickets { .. }
@@ -119,13 +120,27 @@ impl Denied {
             Self::Conflicting => "Conflicting",
             Self::Changed => "Changed",
             Self::NotGranted { .. } => "NotGranted",
-            Self::BadScope { .. } => "BadScope",
+            Self::Invalid { .. } => "Invalid",
             Self::OriginNotAllowed => "OriginNotAllowed",
             Self::TooManyConnections { .. } => "TooManyConnections",
             Self::TooManyStreams { .. } => "TooManyStreams",
             Self::TooManyTickets { .. } => "TooManyTickets",
             Self::BadTicket => "BadTicket",
         }
+    }
+
+    /// Under which label the refusal of a client is counted; `None` where it is a limit or a slip, not an attempt.
+    pub const fn auth_failure(&self) -> Option<AuthFailure> {
+        Some(match self {
+            Self::Missing => AuthFailure::Missing,
+            Self::Malformed(_) => AuthFailure::Malformed,
+            Self::Unknown | Self::Deleted | Self::Rotated | Self::Conflicting | Self::BadTicket => AuthFailure::Unknown,
+            Self::Expired { .. } => AuthFailure::Expired,
+            Self::Suspended => AuthFailure::Suspended,
+            Self::NotGranted { .. } => AuthFailure::NotGranted,
+            Self::OriginNotAllowed => AuthFailure::Origin,
+            _ => return None,
+        })
     }
 
     /// A refusal of `what`, which comes from a client: control characters are taken out and 200 characters kept.
@@ -153,7 +168,7 @@ mod tests {
     #[case(Denied::BadTicket, Category::Denied, true)]
     #[case(Denied::not_granted("x"), Category::Denied, false)]
     #[case(Denied::OriginNotAllowed, Category::Denied, false)]
-    #[case(Denied::BadScope { why: String::new() }, Category::Invalid, false)]
+    #[case(Denied::Invalid { why: String::new() }, Category::Invalid, false)]
     #[case(Denied::TooManyStreams { limit: 1 }, Category::Unavailable, false)]
     #[case(Denied::Changed, Category::Unavailable, false)]
     fn every_refusal_knows_its_category(#[case] denied: Denied, #[case] category: Category, #[case] about_key: bool) {

@@ -6,13 +6,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use super::denied::Denied;
-use super::grant::Grants;
-use super::limits::{KeyLimits, Usage};
+use super::grant::{GrantError, Grants};
+use super::limits::Usage;
 use super::token::Digest;
+use crate::api::duration::DurationError;
+use crate::api::{AccessKeySpec, KeyLimits};
+use crate::record::Time;
 
 /// The object that a key comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,13 +46,13 @@ pub struct KeyRecord {
     /// Its uid: an object that was deleted and made again is another key.
     pub uid: String,
     /// When the object was created. Of two with the same token the older counts.
-    pub created_at: DateTime<Utc>,
+    pub created_at: Time,
     /// The digest of the token in its Secret.
     pub digest: Digest,
     /// What it grants, compiled.
     pub grants: Arc<Grants>,
     /// When it ends; from `expiresAt`, or `ttl` after the creation.
-    pub expires_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<Time>,
     /// `spec.suspend`.
     pub suspended: bool,
     /// What it may use at a time.
@@ -115,7 +117,7 @@ impl Key {
     }
 
     /// When it ends, if ever.
-    pub fn expires_at(&self) -> Option<DateTime<Utc>> {
+    pub fn expires_at(&self) -> Option<Time> {
         self.record.expires_at
     }
 
@@ -138,16 +140,24 @@ impl Key {
     ///
     /// # Errors
     /// The [`Denied`] that says why not.
-    pub fn is_live(&self, now: DateTime<Utc>) -> Result<(), Denied> {
-        match (self.state(), self.record.expires_at) {
-            (KeyState::Suspended, _) => Err(Denied::Suspended),
-            (KeyState::Deleted, _) => Err(Denied::Deleted),
-            (KeyState::Rotated, _) => Err(Denied::Rotated),
-            (KeyState::Conflicting, _) => Err(Denied::Conflicting),
-            (KeyState::Expired, end) => Err(Denied::Expired { at: end.unwrap_or(now) }),
-            (_, Some(at)) if at <= now => Err(Denied::Expired { at }),
-            (KeyState::Changed, _) => Err(Denied::Changed),
-            (KeyState::Live, _) => Ok(()),
+    pub fn is_live(&self, now: Time) -> Result<(), Denied> {
+        match (self.check_state(), self.record.expires_at) {
+            // An end that is past tells more than "ask again".
+            (Ok(()) | Err(Denied::Changed), Some(at)) if at <= now => Err(Denied::Expired { at }),
+            (result, _) => result,
+        }
+    }
+
+    /// The same without a look at the clock.
+    pub(super) fn check_state(&self) -> Result<(), Denied> {
+        match self.state() {
+            KeyState::Live => Ok(()),
+            KeyState::Expired => Err(Denied::Expired { at: self.record.expires_at.unwrap_or_default() }),
+            KeyState::Suspended => Err(Denied::Suspended),
+            KeyState::Deleted => Err(Denied::Deleted),
+            KeyState::Rotated => Err(Denied::Rotated),
+            KeyState::Changed => Err(Denied::Changed),
+            KeyState::Conflicting => Err(Denied::Conflicting),
         }
     }
 
@@ -200,6 +210,71 @@ impl Key {
             first
         });
     }
+}
+
+impl KeyRecord {
+    /// Makes the record of an AccessKey from its spec and the token in its Secret.
+    ///
+    /// `since` is when the token was made or last changed, from which `ttl` counts; without it the creation.
+    ///
+    /// # Errors
+    /// [`RecordError`]: what is wrong with the spec, in words for its `Validated` condition.
+    pub fn new(
+        id: KeyId,
+        uid: impl Into<String>,
+        created_at: Time,
+        since: Option<Time>,
+        spec: &AccessKeySpec,
+        digest: Digest,
+    ) -> Result<Self, RecordError> {
+        Ok(Self {
+            id,
+            uid: uid.into(),
+            created_at,
+            digest,
+            grants: Arc::new(Grants::compile(&spec.grants)?),
+            expires_at: expiry(spec, since.unwrap_or(created_at))?,
+            suspended: spec.suspend,
+            limits: spec.limits.unwrap_or_default(),
+            allowed_origins: spec.allowed_origins.clone(),
+        })
+    }
+}
+
+/// When a key with this spec ends, whose token is as old as `since`; `None` for never.
+///
+/// # Errors
+/// [`RecordError`] where the text is no time, or both `expiresAt` and `ttl` are set.
+pub fn expiry(spec: &AccessKeySpec, since: Time) -> Result<Option<Time>, RecordError> {
+    match (&spec.expires_at, &spec.ttl) {
+        (Some(_), Some(_)) => Err(RecordError::TwoEnds),
+        (Some(at), None) => match at.parse() {
+            Ok(at) => Ok(Some(Time::from_jiff(at))),
+            Err(_) => Err(RecordError::ExpiresAt),
+        },
+        (None, Some(ttl)) => {
+            let life = ttl.parse().map_err(RecordError::Ttl)?;
+            Ok(Some(since.plus_nanos(i64::try_from(life.as_nanos()).unwrap_or(i64::MAX))))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// Why the spec of an AccessKey cannot be used: where, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Something is wrong with its grants.
+    #[error(transparent)]
+    Grants(#[from] GrantError),
+    /// `expiresAt` cannot be read.
+    #[error("spec.expiresAt is not a time: write it like 2026-11-03T09:30:00Z")]
+    ExpiresAt,
+    /// `ttl` cannot be read.
+    #[error("spec.ttl {0}")]
+    Ttl(#[source] DurationError),
+    /// Both are set.
+    #[error("spec.expiresAt and spec.ttl are both set: leave one out")]
+    TwoEnds,
 }
 
 impl fmt::Debug for Key {

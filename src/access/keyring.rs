@@ -6,7 +6,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +14,7 @@ use super::denied::Denied;
 use super::key::{Key, KeyId, KeyRecord, KeyState};
 use super::limits::Usage;
 use super::token::{Digest, TokenError};
+use crate::record::Time;
 
 /// The wall clock may jump, so expiry looks at it at least this often.
 const LONGEST_NAP: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ struct Index {
     by_id: HashMap<KeyId, Arc<Key>>,
     /// The holder first, then those that wait because an older AccessKey has the same token.
     by_digest: HashMap<Digest, Vec<Arc<Key>>>,
-    ends: BTreeSet<(DateTime<Utc>, KeyId)>,
+    ends: BTreeSet<(Time, KeyId)>,
 }
 
 /// What [`KeyRing::upsert`] and [`KeyRing::remove`] did.
@@ -74,7 +74,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// [`Denied`]: missing, malformed, unknown, expired or suspended.
-    pub fn authenticate(&self, presented: &str, now: DateTime<Utc>) -> Result<Arc<Key>, Denied> {
+    pub fn authenticate(&self, presented: &str, now: Time) -> Result<Arc<Key>, Denied> {
         let digest = Digest::of_presented(presented).map_err(|error| match error {
             TokenError::Empty => Denied::Missing,
             other => Denied::Malformed(other),
@@ -93,7 +93,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// The [`Denied`] that says why nothing did: deleted, rotated, suspended, expired.
-    pub fn successor(&self, key: &Key, now: DateTime<Utc>) -> Result<Arc<Key>, Denied> {
+    pub fn successor(&self, key: &Key, now: Time) -> Result<Arc<Key>, Denied> {
         let current = self.get(key.id()).filter(|current| current.uid() == key.uid()).ok_or(Denied::Deleted)?;
         if current.record().digest != key.record().digest {
             return Err(Denied::Rotated);
@@ -128,12 +128,12 @@ impl KeyRing {
     }
 
     /// When the next key ends.
-    pub fn next_expiry(&self) -> Option<DateTime<Utc>> {
+    pub fn next_expiry(&self) -> Option<Time> {
         self.index.read().ends.first().map(|(at, _)| *at)
     }
 
     /// Ends the keys whose time is over at `now` and names them, so that their status can be brought up to date.
-    pub fn expire_due(&self, now: DateTime<Utc>) -> Vec<KeyId> {
+    pub fn expire_due(&self, now: Time) -> Vec<KeyId> {
         let mut index = self.index.write();
         let mut expired = Vec::new();
         while index.ends.first().is_some_and(|(at, _)| *at <= now) {
@@ -149,7 +149,7 @@ impl KeyRing {
     /// Ends keys on time until cancelled; one task runs it. `on_expired` gets the keys that ended, some at a time.
     pub async fn run_expiry(
         &self,
-        clock: impl Fn() -> DateTime<Utc>,
+        clock: impl Fn() -> Time,
         mut on_expired: impl FnMut(Vec<KeyId>),
         cancel: CancellationToken,
     ) {
@@ -161,7 +161,8 @@ impl KeyRing {
             }
             let nap = self.next_expiry().map_or(LONGEST_NAP, |at| {
                 // Up to the next millisecond, so that waking early does not spin.
-                (at - now).to_std().unwrap_or_default().saturating_add(Duration::from_millis(1)).min(LONGEST_NAP)
+                let left = u64::try_from(at.0.saturating_sub(now.0)).unwrap_or_default();
+                Duration::from_nanos(left).saturating_add(Duration::from_millis(1)).min(LONGEST_NAP)
             });
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -264,7 +265,7 @@ impl Index {
 }
 
 /// The older AccessKey counts; names decide between those of one second.
-fn seniority(key: &Key) -> (DateTime<Utc>, &KeyId) {
+fn seniority(key: &Key) -> (Time, &KeyId) {
     (key.record().created_at, key.id())
 }
 

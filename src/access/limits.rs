@@ -9,19 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::denied::Denied;
-
-/// The limits of a key. `None` means that only the endpoint's own bounds count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KeyLimits {
-    /// Connections open at a time.
-    pub connections: Option<u32>,
-    /// Streams running at a time, over all connections.
-    pub streams: Option<u32>,
-    /// Records per second, over all streams; one second's worth may come at once.
-    pub records_per_second: Option<u64>,
-    /// Bytes per second as sent, over all streams; one second's worth may come at once.
-    pub bytes_per_second: Option<u64>,
-}
+use crate::api::KeyLimits;
 
 /// What a key uses now, shared by every version of the key.
 #[derive(Debug, Default)]
@@ -111,7 +99,7 @@ impl Usage {
         let wait = {
             let mut state = self.state.lock();
             let KeyLimits { records_per_second, bytes_per_second, .. } = state.limits;
-            let for_records = pay(&mut state.records_paid, records, records_per_second, now);
+            let for_records = pay(&mut state.records_paid, records, records_per_second.map(u64::from), now);
             let for_bytes = pay(&mut state.bytes_paid, bytes, bytes_per_second, now);
             for_records.max(for_bytes)
         };

@@ -10,18 +10,24 @@
 //!                                               └─► Key::usage()   connections, streams, rates
 //! ```
 
+mod authorise;
 mod denied;
 mod grant;
 mod key;
 mod keyring;
 mod limits;
+mod permit;
+mod scope;
 mod ticket;
 mod token;
 
+pub use authorise::{Authoriser, PodEntry, filter_inventory, visible_namespaces};
 pub use denied::Denied;
-pub use grant::Grants;
-pub use key::{Key, KeyId, KeyRecord, KeyState};
+pub use grant::{GrantError, Grants};
+pub use key::{Key, KeyId, KeyRecord, KeyState, RecordError, expiry};
 pub use keyring::{KeyRing, Outcome};
-pub use limits::{ConnectionPermit, KeyLimits, StreamPermit, Usage, UsageFigures};
+pub use limits::{ConnectionPermit, StreamPermit, Usage, UsageFigures};
+pub use permit::PodPermit;
+pub use scope::parse_scope;
 pub use ticket::{TICKET_SECONDS, Ticket, TicketLimits, Tickets};
 pub use token::{Digest, KwirthLife, KwirthResource, MAX_TOKEN_LEN, MIN_TOKEN_LEN, Token, TokenError};

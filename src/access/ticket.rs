@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 use rand::CryptoRng;
 
@@ -17,12 +16,16 @@ use super::denied::Denied;
 use super::key::{Key, KeyId};
 use super::keyring::KeyRing;
 use super::token::{Digest, random};
+use crate::record::Time;
 
 /// How long a ticket can be used, in seconds.
 pub const TICKET_SECONDS: u32 = 30;
 
-/// How far a clock may be set back before tickets issued by it are refused, in seconds.
-const CLOCK_SLACK: i64 = 2;
+/// The same in nanoseconds.
+const LIFE: i64 = TICKET_SECONDS as i64 * 1_000_000_000;
+
+/// How far a clock may be set back before tickets issued by it are refused, in nanoseconds.
+const CLOCK_SLACK: i64 = 2_000_000_000;
 
 /// How many tickets may wait to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl Default for TicketLimits {
 /// A ticket in clear, on its way to the client. `Debug` does not show it.
 pub struct Ticket {
     text: String,
-    expires_at: DateTime<Utc>,
+    expires_at: Time,
 }
 
 impl Ticket {
@@ -52,7 +55,7 @@ impl Ticket {
     }
 
     /// When it stops working.
-    pub fn expires_at(&self) -> DateTime<Utc> {
+    pub fn expires_at(&self) -> Time {
         self.expires_at
     }
 }
@@ -75,13 +78,13 @@ pub struct Tickets {
 struct Waiting {
     by_digest: HashMap<Digest, Entry>,
     /// In the order of issue, which is the order in which they end; it may name tickets that are used up.
-    order: VecDeque<(DateTime<Utc>, Digest)>,
+    order: VecDeque<(Time, Digest)>,
     per_key: HashMap<KeyId, usize>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    issued: DateTime<Utc>,
+    issued: Time,
     key: Arc<Key>,
 }
 
@@ -100,7 +103,7 @@ impl Tickets {
         &self,
         key: &Arc<Key>,
         rng: &mut R,
-        now: DateTime<Utc>,
+        now: Time,
     ) -> Result<Ticket, Denied> {
         key.is_live(now)?;
         let text = format!("weirt_{}", URL_SAFE_NO_PAD.encode(random(rng)));
@@ -116,7 +119,7 @@ impl Tickets {
         *waiting.per_key.entry(key.id().clone()).or_default() += 1;
         waiting.order.push_back((now, digest));
         waiting.by_digest.insert(digest, Entry { issued: now, key: Arc::clone(key) });
-        Ok(Ticket { text, expires_at: now + life() })
+        Ok(Ticket { text, expires_at: Time(now.0.saturating_add(LIFE)) })
     }
 
     /// Turns a ticket into its key, once.
@@ -124,11 +127,10 @@ impl Tickets {
     /// # Errors
     /// [`Denied::BadTicket`] where it was never issued, is used up or too old; and why the key counts no more: it may
     /// have been suspended since.
-    pub fn redeem(&self, presented: &str, now: DateTime<Utc>) -> Result<Arc<Key>, Denied> {
+    pub fn redeem(&self, presented: &str, now: Time) -> Result<Arc<Key>, Denied> {
         let digest = Digest::of_presented(presented).map_err(|_| Denied::BadTicket)?;
         let entry = self.waiting.lock().take(&digest).ok_or(Denied::BadTicket)?;
-        let age = now - entry.issued;
-        if age >= life() || age < TimeDelta::seconds(-CLOCK_SLACK) {
+        if !is_fresh(entry.issued, now) {
             return Err(Denied::BadTicket);
         }
         self.ring.successor(&entry.key, now)
@@ -145,17 +147,15 @@ impl Tickets {
     }
 
     /// Forgets tickets that are too old. Issuing does it too, so nobody needs to call this often.
-    pub fn sweep(&self, now: DateTime<Utc>) {
+    pub fn sweep(&self, now: Time) {
         self.waiting.lock().sweep(now);
     }
 }
 
 impl Waiting {
-    fn sweep(&mut self, now: DateTime<Utc>) {
+    fn sweep(&mut self, now: Time) {
         while let Some((issued, digest)) = self.order.front().copied() {
-            let age = now - issued;
-            // One from the future is left from before the clock was set back; it would block the queue.
-            if age < life() && age >= TimeDelta::seconds(-CLOCK_SLACK) {
+            if is_fresh(issued, now) {
                 break;
             }
             self.order.pop_front();
@@ -175,6 +175,8 @@ impl Waiting {
     }
 }
 
-fn life() -> TimeDelta {
-    TimeDelta::seconds(i64::from(TICKET_SECONDS))
+/// One from the future is left from before the clock was set back: it counts as old, and cannot block the queue.
+fn is_fresh(issued: Time, now: Time) -> bool {
+    let age = now.0.saturating_sub(issued.0);
+    (-CLOCK_SLACK..LIFE).contains(&age)
 }

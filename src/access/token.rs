@@ -13,13 +13,13 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 /// Random bytes in a generated token: 256 bits, so that guessing is hopeless and no slow hash is needed.
-pub const TOKEN_BYTES: usize = 32;
+pub(super) const TOKEN_BYTES: usize = 32;
 
 /// What every generated token begins with, so that secret scanners recognise a leaked one.
-pub const TOKEN_PREFIX: &str = "weir_";
+pub(super) const TOKEN_PREFIX: &str = "weir_";
 
-/// The shortest key that is looked at, in bytes. A Secret that people wrote themselves must have at least as many.
-pub const MIN_TOKEN_LEN: usize = 16;
+/// The shortest key that is looked at, in bytes: what `secretRef` of an AccessKey asks of Secrets that people wrote themselves.
+pub const MIN_TOKEN_LEN: usize = 32;
 
 /// The longest key that is looked at, in bytes: what a client sends is hostile, and hashing costs time.
 pub const MAX_TOKEN_LEN: usize = 4096;
@@ -254,8 +254,8 @@ mod tests {
     #[case::nothing("", TokenError::Empty)]
     #[case::blanks(" \n\t", TokenError::Empty)]
     #[case::short("weir_123", TokenError::TooShort)]
-    #[case::line_end_within("weir_0123456789\nabcdef", TokenError::NotPrintable)]
-    #[case::beyond_ascii("weir_0123456789äöü", TokenError::NotPrintable)]
+    #[case::line_end_within("weir_0123456789\nabcdef0123456789abcdef", TokenError::NotPrintable)]
+    #[case::beyond_ascii("weir_0123456789äöü0123456789abcdef", TokenError::NotPrintable)]
     fn what_cannot_be_a_key_is_refused(#[case] text: &str, #[case] why: TokenError) {
         assert_eq!(Token::parse(text).unwrap_err(), why);
         assert_eq!(Digest::of_presented(text).unwrap_err(), why);
@@ -270,8 +270,8 @@ mod tests {
 
     #[test]
     fn a_newline_from_a_file_is_not_part_of_the_key() {
-        let clean = Token::parse("weir_0123456789abcdef").unwrap();
-        assert_eq!(Token::parse("weir_0123456789abcdef\n").unwrap().digest(), clean.digest());
+        let clean = Token::parse("weir_0123456789abcdef0123456789abcdef").unwrap();
+        assert_eq!(Token::parse("weir_0123456789abcdef0123456789abcdef\n").unwrap().digest(), clean.digest());
     }
 
     #[test]
