@@ -120,7 +120,7 @@ pub(super) struct BusyGuard(Busy);
 impl BusyGuard {
     /// Busy for ever: the connection no longer carries requests.
     pub(super) fn upgraded(self) {
-        std::mem::forget(self);
+        self.0.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -12,7 +12,8 @@
 //! | `origin` | which pages may connect; CORS |
 //! | `reply` | JSON answers, errors, rejections, security headers |
 //! | `health` | `/healthz`, `/livez`, `/readyz`, `/metrics` |
-//! | `websocket` | the upgrade, and one socket with its limits |
+//! | `upgrade` | the request that turns a connection into a WebSocket |
+//! | `websocket` | one WebSocket with its limits |
 //! | `sse` | server-sent events |
 
 pub mod accept;
@@ -24,6 +25,7 @@ pub mod origin;
 pub mod reply;
 pub mod sse;
 pub mod tls;
+pub mod upgrade;
 pub mod websocket;
 
 pub use accept::{Limits, Server, ServerError};
