@@ -181,3 +181,118 @@ pub fn summary(conditions: &[Condition]) -> String {
         Some(c) => format!("Ready={} ({}): {}", c.status, c.reason, c.message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_time_changes_only_with_the_status() {
+        let mut all = Vec::new();
+        set_condition(
+            &mut all,
+            READY,
+            Status::Unknown,
+            reason::PROGRESSING,
+            "a",
+            Some(1),
+            at(1),
+        );
+        for (status, now, since) in [
+            (Status::Unknown, 2, 1),
+            (Status::True, 3, 3),
+            (Status::True, 4, 3),
+            (Status::False, 5, 5),
+            (Status::True, 6, 6),
+        ] {
+            set_condition(
+                &mut all,
+                READY,
+                status,
+                reason::ACCEPTED,
+                "b",
+                Some(now),
+                at(now),
+            );
+            let [ready] = all.as_slice() else {
+                panic!("{all:?}")
+            };
+            assert_eq!(
+                ready.last_transition_time.0,
+                at(since),
+                "{status:?} at {now}"
+            );
+            assert_eq!(
+                (ready.reason.as_str(), ready.observed_generation),
+                ("Accepted", Some(now))
+            );
+        }
+    }
+
+    #[test]
+    fn conditions_of_other_types_stay() {
+        let mut all = Vec::new();
+        set_condition(
+            &mut all,
+            READY,
+            Status::True,
+            reason::READY,
+            "",
+            None,
+            at(1),
+        );
+        set_condition(
+            &mut all,
+            STALLED,
+            Status::False,
+            reason::NOT_STALLED,
+            "",
+            None,
+            at(2),
+        );
+        set_condition(
+            &mut all,
+            READY,
+            Status::False,
+            reason::INVALID,
+            "x",
+            None,
+            at(3),
+        );
+        assert_eq!(all.len(), 2);
+        assert!(!is_true(&all, READY) && !is_true(&all, STALLED) && !is_true(&all, STREAMING));
+        assert_eq!(summary(&all), "Ready=False (Invalid): x");
+        assert_eq!(summary(&[]), "not reconciled yet");
+    }
+
+    #[test]
+    fn messages_fit_into_a_condition() {
+        let mut all = Vec::new();
+        let long = "ä".repeat(MAX_MESSAGE + 1);
+        set_condition(
+            &mut all,
+            READY,
+            Status::False,
+            reason::INVALID,
+            &long,
+            None,
+            at(1),
+        );
+        assert_eq!(all[0].message.chars().count(), MAX_MESSAGE);
+    }
+
+    #[test]
+    fn reasons_are_words_that_kubernetes_accepts_and_differ() {
+        let mut seen = std::collections::BTreeSet::new();
+        for reason in reason::ALL {
+            let text = reason.as_str();
+            assert!(text.starts_with(|c: char| c.is_ascii_uppercase()), "{text}");
+            assert!(text.bytes().all(|b| b.is_ascii_alphanumeric()), "{text}");
+            assert!(seen.insert(text), "{text} twice");
+        }
+    }
+}

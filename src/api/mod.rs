@@ -10,6 +10,7 @@
 //! | [`pattern`] | anchored names, `type+name` groups, `pod+container` |
 //! | [`text`] | durations and times as people write them, references to Secrets |
 //! | [`duration`] | lengths of time: `90s`, `7d` |
+//! | [`validate`] | what is wrong with a spec, all of it, with remedies |
 //! | [`crds`] | the CustomResourceDefinitions and what is generated from them |
 //! | [`condition`] | condition types, reasons, and how a condition changes |
 
@@ -26,6 +27,7 @@ pub mod selection;
 pub mod source;
 pub mod subscription;
 pub mod text;
+pub mod validate;
 
 mod reference;
 mod schema;

@@ -87,6 +87,72 @@ pub struct AlertReceiverSpec {
     pub suspend: bool,
 }
 
+/// The kinds of receiver, named as in [`AlertReceiverSpec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReceiverKind {
+    /// `stdout`
+    Stdout,
+    /// `webhook`
+    Webhook,
+    /// `slack`
+    Slack,
+    /// `discord`
+    Discord,
+    /// `telegram`
+    Telegram,
+    /// `pagerDuty`
+    PagerDuty,
+    /// `ntfy`
+    Ntfy,
+    /// `email`
+    Email,
+    /// `sendGrid`
+    SendGrid,
+}
+
+impl ReceiverKind {
+    /// The name of the field in a spec.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Webhook => "webhook",
+            Self::Slack => "slack",
+            Self::Discord => "discord",
+            Self::Telegram => "telegram",
+            Self::PagerDuty => "pagerDuty",
+            Self::Ntfy => "ntfy",
+            Self::Email => "email",
+            Self::SendGrid => "sendGrid",
+        }
+    }
+}
+
+impl std::fmt::Display for ReceiverKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl AlertReceiverSpec {
+    /// All kinds that are set; a valid spec has exactly one.
+    pub fn kinds(&self) -> Vec<ReceiverKind> {
+        [
+            (ReceiverKind::Stdout, self.stdout.is_some()),
+            (ReceiverKind::Webhook, self.webhook.is_some()),
+            (ReceiverKind::Slack, self.slack.is_some()),
+            (ReceiverKind::Discord, self.discord.is_some()),
+            (ReceiverKind::Telegram, self.telegram.is_some()),
+            (ReceiverKind::PagerDuty, self.pager_duty.is_some()),
+            (ReceiverKind::Ntfy, self.ntfy.is_some()),
+            (ReceiverKind::Email, self.email.is_some()),
+            (ReceiverKind::SendGrid, self.send_grid.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(kind, set)| set.then_some(kind))
+        .collect()
+    }
+}
+
 /// Prints alerts. Nothing to configure.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

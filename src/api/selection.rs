@@ -15,7 +15,7 @@ pub struct PodSelection {
     /// What is asked for, and what one value of a metric stands for. Default Pod.
     #[serde(default)]
     pub view: View,
-    /// Namespaces, by name or anchored pattern. A subscription outside the operator's namespace may name its own only. Default: its own.
+    /// Namespaces, by name or anchored pattern. Default: all that it may reach: its own, or every one for a subscription in the operator's namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub namespaces: Vec<String>,
@@ -195,15 +195,6 @@ impl LabelSelector {
 }
 
 impl PodSelection {
-    /// The same selection, with empty `namespaces` meaning only this one.
-    #[must_use]
-    pub fn within(mut self, namespace: &str) -> Self {
-        if self.namespaces.is_empty() {
-            self.namespaces.push(namespace.to_owned());
-        }
-        self
-    }
-
     /// Compiles all patterns; the first that is wrong is the error. Empty lists match anything, also in `namespaces`.
     pub fn compile(&self) -> Result<CompiledSelection, PatternError> {
         Ok(CompiledSelection {
@@ -440,16 +431,6 @@ mod tests {
                 "{containers} {pod} {container}"
             );
         }
-    }
-
-    #[test]
-    fn an_absent_namespace_means_ones_own() {
-        assert_eq!(PodSelection::default().within("shop").namespaces, ["shop"]);
-        let named = PodSelection {
-            namespaces: list("a b"),
-            ..Default::default()
-        };
-        assert_eq!(named.within("shop").namespaces, ["a", "b"]);
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl SourceSpec {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodLogsSource {
-    /// Which pods and containers. Default: every container of every pod in this namespace.
+    /// Which pods and containers. Default: all that the subscription may reach.
     #[serde(default)]
     pub selection: PodSelection,
     /// Where to begin in containers that run already. Default: with what is written from now on.
@@ -197,7 +197,7 @@ pub struct StartSpec {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodMetricsSource {
-    /// Which pods and containers; the view says what one value stands for. Default: every pod in this namespace.
+    /// Which pods and containers; the view says what one value stands for. Default: all that the subscription may reach.
     #[serde(default)]
     pub selection: PodSelection,
     /// Names of metrics, in the order in which readers get them.
@@ -259,7 +259,7 @@ pub enum ScrapeVia {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSignalsSource {
-    /// Which pods. Default: every pod in this namespace.
+    /// Which pods. Default: all that the subscription may reach.
     #[serde(default)]
     pub selection: PodSelection,
     /// Only signals of these levels. Default: all.
@@ -410,8 +410,12 @@ pub struct WebSocketSource {
 }
 
 /// A stream of lines read over TCP.
-#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.tls) || !has(self.listen) || !self.tls || !self.listen",
+    "tls and listen cannot be combined"
+))]
 pub struct TcpSource {
     /// `host:port` to connect to, or to listen on.
     #[schemars(

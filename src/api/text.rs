@@ -65,6 +65,44 @@ impl From<jiff::Timestamp> for TimeText {
     }
 }
 
+/// How often a rule must match, and in how long: `5 in 2s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Threshold {
+    /// How often, at least once.
+    pub count: u32,
+    /// In how long.
+    pub within: Duration,
+}
+
+/// Why a text is not a threshold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ThresholdError {
+    /// Not of the form.
+    #[error("does not say how often in how long; write it as `5 in 2s`")]
+    Form,
+    /// The time is wrong.
+    #[error("has a time that {0}")]
+    Within(DurationError),
+}
+
+impl Threshold {
+    /// Reads a threshold.
+    pub fn parse(text: &str) -> Result<Self, ThresholdError> {
+        let (count, within) = text.split_once(" in ").ok_or(ThresholdError::Form)?;
+        let count = count
+            .parse()
+            .ok()
+            .filter(|count| *count > 0)
+            .ok_or(ThresholdError::Form)?;
+        let within = duration::parse(within).map_err(ThresholdError::Within)?;
+        if within.is_zero() {
+            Err(ThresholdError::Form)
+        } else {
+            Ok(Self { count, within })
+        }
+    }
+}
+
 /// One value in a Secret of the same namespace.
 #[derive(
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,

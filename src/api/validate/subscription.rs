@@ -1,0 +1,81 @@
+//! What can be wrong with a `StreamSubscription`.
+
+use std::time::Duration;
+
+use super::source::source;
+use super::{Findings, Problem, Reach, bounds, is_object_name};
+use crate::api::pattern::compile_text;
+use crate::api::text::Threshold;
+use crate::api::{FilterSpec, HistorySpec, HistoryStorage, RuleSpec, StreamSubscriptionSpec};
+
+/// All that is wrong with the spec of a `StreamSubscription`; nothing if it can be run as it is.
+pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> Vec<Problem> {
+    let mut findings = Findings::default();
+    source(&mut findings, &spec.source, reach);
+    if let Some(spec) = &spec.filter {
+        filter(&mut findings, spec);
+    }
+    if !spec.rules.is_empty() {
+        findings.not_implemented(
+            "spec.rules",
+            "are not implemented in this version; remove them",
+        );
+    }
+    for (at, spec) in spec.rules.iter().enumerate() {
+        rule(&mut findings, &format!("spec.rules[{at}]"), spec);
+    }
+    if let Some(spec) = &spec.history {
+        history(&mut findings, spec);
+    }
+    bounds::check("StreamSubscription", spec, &mut findings);
+    findings.0
+}
+
+fn filter(findings: &mut Findings, spec: &FilterSpec) {
+    findings.each("spec.filter.include", &spec.include, compile_text);
+    findings.each("spec.filter.exclude", &spec.exclude, compile_text);
+}
+
+fn rule(findings: &mut Findings, field: &str, spec: &RuleSpec) {
+    match (&spec.text, &spec.pattern) {
+        (Some(_), Some(_)) => findings.invalid(field, "has text and pattern; set one of them"),
+        (None, None) => findings.invalid(field, "has neither text nor pattern; set one of them"),
+        (Some(_), None) => {}
+        (None, Some(pattern)) => {
+            findings.check(format!("{field}.pattern"), compile_text(pattern));
+        }
+    }
+    findings.duration(&format!("{field}.cooldown"), &spec.cooldown, Duration::ZERO);
+    if let Some(text) = &spec.threshold {
+        findings.check(format!("{field}.threshold"), Threshold::parse(text));
+    }
+    for (at, name) in spec.receivers.iter().enumerate() {
+        if !is_object_name(name) {
+            findings.invalid(
+                format!("{field}.receivers[{at}]"),
+                "is not the name of an AlertReceiver; use lower-case letters, digits, `-` and `.`",
+            );
+        }
+    }
+}
+
+fn history(findings: &mut Findings, spec: &HistorySpec) {
+    if let Some(age) = &spec.age {
+        findings.duration("spec.history.age", age, Duration::from_secs(1));
+    }
+    match spec.storage {
+        HistoryStorage::Disk => {
+            findings.not_implemented(
+                "spec.history.storage",
+                "is Disk, which is not implemented in this version; use Memory",
+            );
+        }
+        HistoryStorage::Memory if spec.fsync.is_some() => {
+            findings.invalid(
+                "spec.history.fsync",
+                "needs storage Disk; remove it or set storage to Disk",
+            );
+        }
+        HistoryStorage::Memory => {}
+    }
+}
