@@ -21,6 +21,9 @@ mod scope;
 mod ticket;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 pub use authorise::{Authoriser, PodEntry, filter_inventory, visible_namespaces};
 pub use denied::Denied;
 pub use grant::{GrantError, Grants};

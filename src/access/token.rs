@@ -12,6 +12,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::scope::scope_name;
+use crate::api::{AccessKeySpec, Grant, KeyFormat};
+use crate::record::Time;
+
 /// Random bytes in a generated token: 256 bits, so that guessing is hopeless and no slow hash is needed.
 pub(super) const TOKEN_BYTES: usize = 32;
 
@@ -55,21 +59,41 @@ impl Token {
         Self(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random(rng))).into())
     }
 
+    /// Makes the token of an AccessKey in the form that its spec asks for; `expires_at` is when it ends.
+    pub fn for_spec<R: CryptoRng + ?Sized>(rng: &mut R, spec: &AccessKeySpec, expires_at: Option<Time>) -> Self {
+        match spec.format {
+            KeyFormat::Plain => Self::generate(rng),
+            KeyFormat::Kwirth => {
+                let life = expires_at.map_or(KwirthLife::Permanent, |at| KwirthLife::Bearer(at.millis()));
+                let resources: Vec<_> = spec.grants.iter().map(KwirthResource::of).collect();
+                Self::generate_kwirth(rng, life, &resources)
+            }
+        }
+    }
+
     /// Makes a new token in the serialised form `id|type|resources` that Kwirth's clients read.
     ///
     /// The id is 256 random bits in hex. The rest is for the client's eyes only: what the key grants is
-    /// what its AccessKey says, and a client that rewrites the string presents another, unknown, key.
-    ///
-    /// # Errors
-    /// [`TokenError`] where the resources make the string too long or unprintable.
+    /// what its AccessKey says, and a client that rewrites the string presents another, unknown, key. So resources
+    /// that would make it longer than [`MAX_TOKEN_LEN`] are left out.
     pub fn generate_kwirth<R: CryptoRng + ?Sized>(
         rng: &mut R,
         life: KwirthLife,
         resources: &[KwirthResource],
-    ) -> Result<Self, TokenError> {
-        let resources: Vec<String> = resources.iter().map(KwirthResource::serialise).collect();
-        let text = SecretString::from(format!("{}|{life}|{}", hex::encode(random(rng)), resources.join(";")));
-        Self::parse(text.expose_secret())
+    ) -> Self {
+        let mut text = format!("{}|{life}|", hex::encode(random(rng)));
+        let mut first = true;
+        for resource in resources.iter().map(KwirthResource::serialise) {
+            if text.len() + 1 + resource.len() > MAX_TOKEN_LEN {
+                break;
+            }
+            if !first {
+                text.push(';');
+            }
+            text.push_str(&resource);
+            first = false;
+        }
+        Self(text.into())
     }
 
     /// Reads a token from a Secret or from a client. Blanks and line ends around it are taken off, because
@@ -186,6 +210,18 @@ pub struct KwirthResource {
 }
 
 impl KwirthResource {
+    /// What a grant looks like in this form: reading scopes and pods; declared streams have no place in it.
+    pub fn of(grant: &Grant) -> Self {
+        let pods = grant.pods.clone().unwrap_or_default();
+        Self {
+            scopes: grant.scopes.iter().map(|scope| scope_name(*scope).to_owned()).collect(),
+            namespaces: pods.namespaces,
+            groups: pods.groups,
+            pods: pods.pods,
+            containers: pods.containers,
+        }
+    }
+
     fn serialise(&self) -> String {
         [&self.scopes, &self.namespaces, &self.groups, &self.pods, &self.containers]
             .map(|field| field.iter().map(|item| clean(item)).collect::<Vec<_>>().join(","))
@@ -283,7 +319,7 @@ mod tests {
             pods: vec![],
             containers: vec!["a:b|c;d,e".into()],
         };
-        let token = Token::generate_kwirth(&mut rng(), KwirthLife::Bearer(1234), &[resource.clone(), resource]).unwrap();
+        let token = Token::generate_kwirth(&mut rng(), KwirthLife::Bearer(1234), &[resource.clone(), resource]);
         let parts: Vec<&str> = token.expose().split('|').collect();
         assert_eq!(parts.len(), 3);
         assert_eq!(parts[0].len(), 64);
@@ -294,8 +330,22 @@ mod tests {
     }
 
     #[test]
+    fn a_kwirth_key_with_many_grants_stays_within_what_is_read() {
+        let grant = Grant {
+            scopes: vec![crate::api::Scope::View],
+            pods: Some(crate::api::PodGrant { pods: vec!["p".repeat(200)], ..Default::default() }),
+            ..Default::default()
+        };
+        let spec = AccessKeySpec { grants: vec![grant; 32], format: KeyFormat::Kwirth, ..Default::default() };
+        let token = Token::for_spec(&mut rng(), &spec, Some(Time(5_000_000_000)));
+        assert!(Token::parse(token.expose()).is_ok());
+        assert!(token.expose().contains("|bearer:5000|view:::ppp"));
+        assert_eq!(token.expose().as_bytes()[token.expose().len() - 1], b':');
+    }
+
+    #[test]
     fn a_rewritten_kwirth_key_is_another_key() {
-        let token = Token::generate_kwirth(&mut rng(), KwirthLife::Permanent, &[]).unwrap();
+        let token = Token::generate_kwirth(&mut rng(), KwirthLife::Permanent, &[]);
         let rewritten = token.expose().replace("permanent|", "permanent|cluster::::");
         assert_ne!(Token::parse(&rewritten).unwrap().digest(), token.digest());
     }
