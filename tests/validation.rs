@@ -268,11 +268,7 @@ fn a_tenant_reaches_its_own_namespace_only() {
             grant(json!(["bank"]), "View"),
             Some("spec.grants[0].pods.namespaces[0]".to_owned()),
         ),
-        (
-            KEY,
-            grant(json!([]), "Cluster"),
-            Some("spec.grants[0].scopes[0]".to_owned()),
-        ),
+        (KEY, grant(json!([]), "Cluster"), None),
     ] {
         let problems = own_within(kind, &spec, Reach::of("shop", "weir-system"));
         let told = problems

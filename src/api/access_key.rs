@@ -112,7 +112,8 @@ pub struct Grant {
     #[serde(default)]
     #[schemars(!default, length(min = 1, max = 4))]
     pub services: Vec<Service>,
-    /// How they may be read. Within a service a higher scope includes the lower ones: for Log Filter, View, Cluster; for Metrics Snapshot, Stream, Cluster.
+    /// How they may be used. A reading scope includes those before it: for Log Filter, View, Cluster; for Metrics Snapshot, Stream, Cluster;
+    /// for Raw View or Stream, Cluster; for Signal any. Push, Command and Admin include no reading and no reading includes them.
     #[serde(default)]
     #[schemars(!default, length(min = 1, max = 8))]
     pub scopes: Vec<Scope>,
@@ -179,9 +180,9 @@ pub enum Scope {
     Push,
     /// Send commands to a running stream.
     Command,
-    /// Manage keys and streams.
+    /// Manage keys. Not tied to a service.
     Admin,
-    /// Read across the whole cluster.
+    /// The highest reading scope: read with every view, the cluster's too. It does not reach beyond the namespaces of the key.
     Cluster,
 }
 

@@ -15,6 +15,10 @@
 //! | [`condition`] | condition types, reasons, and how a condition changes |
 
 // KubeSchema repeats each struct inside a function, where no `pub` is reachable.
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "kube names the type of each printer column anew"
+)]
 #![allow(unreachable_pub, reason = "what the KubeSchema derive generates")]
 
 pub mod access_key;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::selection::namespaces;
 use super::{Findings, Problem, Reach, bounds};
 use crate::api::pattern::{ContainerPattern, GroupPattern, NamePattern};
-use crate::api::{AccessKeySpec, Grant, Scope};
+use crate::api::{AccessKeySpec, Grant};
 
 /// All that is wrong with the spec of an `AccessKey`; nothing if it can be used as it is.
 ///
@@ -56,14 +56,6 @@ fn grant(findings: &mut Findings, field: &str, spec: &Grant, reach: Reach<'_>) {
         findings.invalid(
             format!("{field}.scopes"),
             "is empty, so nothing is granted; add a scope such as View",
-        );
-    }
-    if let (Some(at), Reach::Namespace(own)) =
-        (spec.scopes.iter().position(|s| *s == Scope::Cluster), reach)
-    {
-        findings.not_allowed(
-            format!("{field}.scopes[{at}]"),
-            format!("is Cluster, and a key in {own} reaches no other namespace; use View, or put the key into the operator's namespace"),
         );
     }
     findings.each(
