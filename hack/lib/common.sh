@@ -11,6 +11,7 @@ else
 fi
 
 say() { printf '%s\n' "$*" >&2; }
+heading() { printf '%s==> %s%s\n' "$_bold" "$*" "$_reset" >&2; }
 note() { printf '%s    %s%s\n' "$_dim" "$*" "$_reset" >&2; }
 die() {
   printf '%serror:%s %s\n' "$_red" "$_reset" "$*" >&2
@@ -22,7 +23,7 @@ step() {
   local title=$1 from
   shift
   from=$EPOCHREALTIME
-  printf '%s==> %s%s\n' "$_bold" "$title" "$_reset" >&2
+  heading "$title"
   "$@"
   note "$title: $(seconds_since "$from")"
 }
