@@ -117,11 +117,11 @@ pub struct Grant {
     #[serde(default)]
     #[schemars(!default, length(min = 1, max = 8))]
     pub scopes: Vec<Scope>,
-    /// Names of StreamSubscriptions or anchored patterns. Default: any.
+    /// Names of StreamSubscriptions or anchored patterns, also as `namespace/name`. Default: any in the namespaces of `pods`, but none where `pods` names groups, pods or containers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub streams: Vec<String>,
-    /// Which pods and containers may be read. Default: any in the namespaces that the key may reach.
+    /// Which pods and containers may be read directly. Default: none where `streams` is set, else any in the namespaces that the key may reach.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodGrant>,
 }
