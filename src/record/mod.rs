@@ -186,6 +186,19 @@ impl Batch {
         Self::new(Arc::clone(&self.origin), data.into(), lines)
     }
 
+    /// The batch with no line longer than `limit`: the batch itself where none is.
+    pub fn clip(self: Arc<Self>, limit: LineLimit) -> Arc<Self> {
+        if self.lines.iter().all(|line| line.len as usize <= limit.0) {
+            return self;
+        }
+        let clip = |line: &Line| {
+            let over = line.len as usize > limit.0;
+            Line { len: line.len.min(limit.0 as u32), truncated: line.truncated || over, ..*line }
+        };
+        let lines = self.lines.iter().map(clip).collect();
+        Arc::new(self.with_lines(lines))
+    }
+
     /// The batch without its first `n` lines; `None` when nothing is left.
     pub fn skip(self: &Arc<Self>, n: usize) -> Option<Arc<Self>> {
         self.slice(n..self.lines.len())

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::{Backlog, LiveStream};
+use tokio::sync::watch;
+
+use super::{Backlog, LiveStream, StreamEnd};
 
 /// The name of a declared stream: its subscription's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,9 +33,37 @@ impl fmt::Display for StreamName {
     }
 }
 
+/// What lets readers of one name in, and cuts them all at once, though others may read the same stream by
+/// another name.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<watch::Sender<Option<Arc<StreamEnd>>>>);
+
+impl Gate {
+    /// An open gate.
+    pub fn open() -> Self {
+        Self(Arc::new(watch::channel(None).0))
+    }
+
+    /// Cuts all readers, telling them why. The first reason stays.
+    pub fn close(&self, text: impl Into<String>) {
+        let end = Arc::new(StreamEnd { text: text.into() });
+        self.0.send_if_modified(|state| {
+            let first = state.is_none();
+            state.get_or_insert(end);
+            first
+        });
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<StreamEnd>>> {
+        self.0.subscribe()
+    }
+}
+
 /// A stream and its past.
 #[derive(Clone, Debug)]
 pub struct Located {
+    /// Cuts those who read by this name.
+    pub gate: Gate,
     /// The stream.
     pub stream: Arc<LiveStream>,
     /// Its past from before the ring, where the source has one.

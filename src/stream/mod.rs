@@ -18,7 +18,7 @@ mod trail;
 mod tests;
 
 pub use backlog::{Backlog, BacklogItem, BacklogStream, From, Start};
-pub use catalogue::{Catalogue, Located, StreamName};
+pub use catalogue::{Catalogue, Gate, Located, StreamName};
 pub use reader::{Delivery, Reader};
 pub use ring::{Entry, Item, LiveStream, ReadFrom, RingLimits, Seq, StreamEnd};
 pub use trail::{SeenWindow, Trail};

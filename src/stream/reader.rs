@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures::StreamExt;
+use tokio::sync::watch;
 
+use super::Gate;
 use super::backlog::{Backlog, BacklogItem, BacklogStream, From};
 use super::ring::{Entry, Held, Item, LiveStream, Located, Read, ReadFrom, Seq, StreamEnd, Watch};
 use super::trail::{SeenWindow, Trail};
@@ -45,6 +47,7 @@ pub struct Reader {
     ready: VecDeque<Delivery>,
     missed: u64,
     ended: Option<Arc<StreamEnd>>,
+    gate: Option<watch::Receiver<Option<Arc<StreamEnd>>>>,
 }
 
 impl Reader {
@@ -85,8 +88,16 @@ impl Reader {
             ready: VecDeque::new(),
             missed: 0,
             ended: None,
+            gate: None,
         };
         (reader, located)
+    }
+
+    /// The same reader, cut when the gate closes, whatever it has not read yet.
+    #[must_use]
+    pub fn behind(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.watch());
+        self
     }
 
     /// The epoch of the stream that is read: what its sequence numbers belong to.
@@ -106,6 +117,18 @@ impl Reader {
 
     /// The next delivery; waits for it. Cancel-safe: what was not returned comes with the next call.
     pub async fn next(&mut self) -> Delivery {
+        let Some(mut gate) = self.gate.clone() else { return self.advance().await };
+        tokio::select! {
+            biased;
+            Ok(end) = gate.wait_for(Option::is_some) => {
+                let released = || Arc::new(StreamEnd { text: "the stream was released".into() });
+                Delivery::End(end.clone().unwrap_or_else(released))
+            }
+            delivery = self.advance() => delivery,
+        }
+    }
+
+    async fn advance(&mut self) -> Delivery {
         loop {
             if let Some(delivery) = self.take_ready() {
                 return delivery;
@@ -131,6 +154,9 @@ impl Reader {
     /// The next delivery where one is ready now. Lets a writer gather many before it flushes. Gives nothing of
     /// the past that was not yet fetched, and never the end: [`next`](Self::next) does.
     pub fn try_next(&mut self) -> Option<Delivery> {
+        if self.gate.as_ref().is_some_and(|gate| gate.borrow().is_some()) {
+            return None;
+        }
         while self.ready.is_empty() && self.past.is_none() && self.ended.is_none() {
             if !self.fill() {
                 break;
@@ -159,11 +185,7 @@ impl Reader {
     /// The past is over: from now on the ring speaks, less what the past has said.
     fn join(&mut self) {
         self.past = None;
-        self.windows = self
-            .trails
-            .drain()
-            .map(|(origin, trail)| (origin, trail.window()))
-            .collect();
+        self.windows = self.trails.drain().map(|(origin, trail)| (origin, trail.window())).collect();
     }
 
     /// Takes what stands at the cursor; false where there is nothing.

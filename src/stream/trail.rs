@@ -32,6 +32,8 @@ pub struct Trail {
     newest: Option<Time>,
     /// The newest time of what was seen and is no longer remembered line by line.
     forgotten: Option<Time>,
+    /// What stands before the oldest line counts as seen.
+    closed: bool,
 }
 
 impl Default for Trail {
@@ -52,6 +54,7 @@ impl Trail {
             oldest: None,
             newest: None,
             forgotten: None,
+            closed: false,
         }
     }
 
@@ -95,10 +98,15 @@ impl Trail {
             (Some(forgotten), Some(newest), Some(settled)) => {
                 forgotten.plus_nanos(1).min(newest).max(settled)
             }
-            _ => self
-                .oldest
-                .map_or(Time(i64::MIN), |oldest| oldest.plus_nanos(-DISORDER)),
+            (None, Some(_), Some(settled)) if self.closed => self.oldest.unwrap_or(settled).max(settled),
+            _ => self.oldest.map_or(Time(i64::MIN), |oldest| oldest.plus_nanos(-DISORDER)),
         }
+    }
+
+    /// Says that everything before what was noted counts as seen, though it was never noted: the log was read
+    /// from its last lines on, to learn where it ends.
+    pub fn close_before(&mut self) {
+        self.closed = true;
     }
 
     /// Whether nothing was seen yet.

@@ -1,0 +1,187 @@
+//! The pods there are: one watch for all selections, kept as [`PodInfo`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use parking_lot::RwLock;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::info::{PodInfo, Run, RunFate};
+
+/// Which namespaces are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IndexScope {
+    /// All of them.
+    Cluster,
+    /// These alone; the rights to others are not needed.
+    Namespaces(Vec<String>),
+}
+
+/// A change of one pod.
+#[derive(Clone, Debug)]
+pub(super) enum PodChange {
+    /// The pod is new or changed.
+    Applied(Arc<PodInfo>),
+    /// The pod is gone.
+    Deleted(Arc<PodInfo>),
+}
+
+/// Changes that a slow follower of the index may be behind before it has to look at all pods again.
+const CHANGES: usize = 1024;
+
+/// All pods in scope, as they are known now.
+#[derive(Debug)]
+pub struct PodIndex {
+    pods: RwLock<HashMap<String, Arc<PodInfo>>>,
+    changes: broadcast::Sender<PodChange>,
+    /// How many watches have not listed their pods yet.
+    unsynced: watch::Sender<usize>,
+    healthy: AtomicUsize,
+    watches: usize,
+}
+
+impl PodIndex {
+    /// Begins to watch, in tasks of `tracker` that end with `cancel`.
+    pub fn start(client: &Client, scope: &IndexScope, tracker: &TaskTracker, cancel: &CancellationToken) -> Arc<Self> {
+        let apis: Vec<(Option<String>, Api<Pod>)> = match scope {
+            IndexScope::Cluster => vec![(None, Api::all(client.clone()))],
+            IndexScope::Namespaces(names) => {
+                names.iter().map(|name| (Some(name.clone()), Api::namespaced(client.clone(), name))).collect()
+            }
+        };
+        let index = Arc::new(Self::empty(apis.len()));
+        for (namespace, api) in apis {
+            let (index, cancel) = (Arc::clone(&index), cancel.clone());
+            tracker.spawn(async move { cancel.run_until_cancelled(index.watch(api, namespace)).await });
+        }
+        index
+    }
+
+    fn empty(watches: usize) -> Self {
+        Self {
+            pods: RwLock::default(),
+            changes: broadcast::channel(CHANGES).0,
+            unsynced: watch::channel(watches).0,
+            healthy: AtomicUsize::new(0),
+            watches,
+        }
+    }
+
+    /// Waits until every watch has listed its pods once; `false` if that takes longer than `limit`.
+    pub async fn synced(&self, limit: Duration) -> bool {
+        let mut unsynced = self.unsynced.subscribe();
+        tokio::time::timeout(limit, unsynced.wait_for(|left| *left == 0)).await.is_ok_and(|ok| ok.is_ok())
+    }
+
+    /// Whether every watch is connected as far as is known.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed) == self.watches && *self.unsynced.borrow() == 0
+    }
+
+    /// All pods, in no order.
+    pub fn pods(&self) -> Vec<Arc<PodInfo>> {
+        self.pods.read().values().cloned().collect()
+    }
+
+    /// The pod of this UID.
+    pub fn pod(&self, uid: &str) -> Option<Arc<PodInfo>> {
+        self.pods.read().get(uid).cloned()
+    }
+
+    /// What became of a container's run.
+    pub fn fate(&self, pod_uid: &str, container: &str, run: &Run) -> RunFate {
+        let Some(pod) = self.pod(pod_uid) else { return RunFate::Gone };
+        match pod.container(container).and_then(|container| container.run.as_ref()) {
+            None => RunFate::Gone,
+            Some(now) if now.container_id != run.container_id => {
+                RunFate::Replaced { next: now.restarts <= run.restarts + 1 }
+            }
+            Some(now) if now.terminated => RunFate::Terminated,
+            Some(_) => RunFate::Running,
+        }
+    }
+
+    /// The pods there are, and every change from then on.
+    pub(super) fn follow(&self) -> (Vec<Arc<PodInfo>>, broadcast::Receiver<PodChange>) {
+        // The lock keeps a change from standing in neither.
+        let pods = self.pods.read();
+        (pods.values().cloned().collect(), self.changes.subscribe())
+    }
+
+    async fn watch(self: Arc<Self>, api: Api<Pod>, namespace: Option<String>) {
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let mut listing: Option<HashSet<String>> = None;
+        let mut synced = false;
+        let mut well = false;
+        while let Some(event) = events.next().await {
+            self.note_health(&mut well, event.is_ok());
+            match event {
+                Ok(watcher::Event::Init) => listing = Some(HashSet::new()),
+                Ok(watcher::Event::InitApply(pod)) => {
+                    let uid = self.apply(&pod);
+                    listing.get_or_insert_default().extend(uid);
+                }
+                Ok(watcher::Event::InitDone) => {
+                    self.keep_only(&listing.take().unwrap_or_default(), namespace.as_deref());
+                    if !std::mem::replace(&mut synced, true) {
+                        self.unsynced.send_modify(|left| *left -= 1);
+                    }
+                }
+                Ok(watcher::Event::Apply(pod)) => {
+                    self.apply(&pod);
+                }
+                Ok(watcher::Event::Delete(pod)) => self.delete(pod.metadata.uid.as_deref().unwrap_or_default()),
+                Err(error) => {
+                    tracing::warn!(%error, ?namespace, "the watch of pods failed; trying again");
+                }
+            }
+        }
+    }
+
+    fn note_health(&self, well: &mut bool, now: bool) {
+        match (std::mem::replace(well, now), now) {
+            (false, true) => self.healthy.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.healthy.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
+    }
+
+    fn apply(&self, pod: &Pod) -> Option<String> {
+        let info = Arc::new(PodInfo::from_pod(pod)?);
+        let uid = info.uid.clone();
+        let mut pods = self.pods.write();
+        let before = pods.insert(uid.clone(), Arc::clone(&info));
+        if before.is_none_or(|before| before != info) {
+            let _ = self.changes.send(PodChange::Applied(info));
+        }
+        Some(uid)
+    }
+
+    fn delete(&self, uid: &str) {
+        let mut pods = self.pods.write();
+        if let Some(gone) = pods.remove(uid) {
+            let _ = self.changes.send(PodChange::Deleted(gone));
+        }
+    }
+
+    /// After a new list: what was known of this watch's namespaces and is not in the list is gone.
+    fn keep_only(&self, listed: &HashSet<String>, namespace: Option<&str>) {
+        let gone: Vec<String> = self
+            .pods
+            .read()
+            .values()
+            .filter(|pod| namespace.is_none_or(|namespace| pod.namespace == namespace))
+            .filter(|pod| !listed.contains(&pod.uid))
+            .map(|pod| pod.uid.clone())
+            .collect();
+        gone.iter().for_each(|uid| self.delete(uid));
+    }
+}

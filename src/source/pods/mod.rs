@@ -1,0 +1,26 @@
+//! The logs of pods, through the API server.
+//!
+//! ```text
+//!   PodIndex ── pods come and go ──► PodLogs (one per selection)
+//!                                       │ attach / detach
+//!                                       ▼
+//!                                    FollowHub ── one Follow per container run ──► API server
+//!                                       │ batches, shared
+//!                                       ▼
+//!                                    each PodLogs' LiveStream
+//! ```
+
+mod container;
+mod follow;
+mod hub;
+mod index;
+mod info;
+mod log_api;
+mod logs;
+mod past;
+mod parse;
+
+pub use hub::{FollowHub, HubConfig};
+pub use index::{IndexScope, PodIndex};
+pub use info::{ContainerInfo, PodInfo, Run, RunFate};
+pub use logs::{PodLogs, PodLogsConfig, PodLogsPast, Visible};
