@@ -1,1 +1,19 @@
-//! Supervised workers: desired specs in, running sources and observed state out.
+//! Supervised workers: desired specs in, running sources and observed state out. Knows no protocol.
+//!
+//! ```text
+//!   declared subscription ─┐                       ┌─ LiveStream (ring) ─► readers
+//!                          ├─► Job ─► Supervisor ──┤
+//!   a client's start ──────┘   (equal jobs share)  └─ source, restarted if it fails
+//! ```
+
+mod declared;
+mod inventory;
+mod job;
+mod owner;
+mod supervisor;
+
+pub use declared::{Declared, DeclaredStream, Observed};
+pub use inventory::Inventory;
+pub use job::{Job, JobError, Sight};
+pub use owner::{KeyChange, KeyView, ObjectOwner, OwnerError, OwnerFuture};
+pub use supervisor::{Lease, Supervisor, SupervisorConfig};

@@ -1,0 +1,166 @@
+//! Declared subscriptions: what `kubectl apply` or a manifest folder asks for, kept at work under its name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::job::{Job, JobError};
+use super::supervisor::{Lease, Supervisor};
+use crate::stream::{Catalogue, Gate, Located, StreamName};
+
+/// What is the case with a declared stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// How many containers are followed.
+    pub targets: usize,
+    /// Whether that is known yet.
+    pub listed: bool,
+    /// How many readers there are.
+    pub readers: usize,
+}
+
+/// A declared stream as it is listed.
+#[derive(Clone, Debug)]
+pub struct DeclaredStream {
+    /// Its name.
+    pub name: StreamName,
+    /// The object's UID.
+    pub uid: String,
+    /// What is the case.
+    pub observed: Observed,
+}
+
+struct Entry {
+    uid: String,
+    lease: Lease,
+    gate: Gate,
+    watcher: CancellationToken,
+}
+
+/// All declared subscriptions that are at work.
+pub struct Declared {
+    supervisor: Arc<Supervisor>,
+    catalogue: Arc<Catalogue>,
+    entries: Mutex<HashMap<StreamName, Entry>>,
+    changes: broadcast::Sender<StreamName>,
+    tracker: TaskTracker,
+}
+
+impl Declared {
+    /// Keeps declared streams at work with `supervisor` and known in `catalogue`.
+    pub fn new(supervisor: Arc<Supervisor>, catalogue: Arc<Catalogue>, tracker: TaskTracker) -> Arc<Self> {
+        let changes = broadcast::channel(1024).0;
+        Arc::new(Self { supervisor, catalogue, entries: Mutex::default(), changes, tracker })
+    }
+
+    /// The supervisor behind it.
+    pub fn supervisor(&self) -> &Arc<Supervisor> {
+        &self.supervisor
+    }
+
+    /// Where streams are found by name.
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.catalogue
+    }
+
+    /// The names of streams whose [`Observed`] changed. One that lags must look at all.
+    pub fn changes(&self) -> broadcast::Receiver<StreamName> {
+        self.changes.subscribe()
+    }
+
+    /// Makes a subscription so: starts it, leaves it as it is where nothing changed, or replaces it, telling its
+    /// readers.
+    ///
+    /// # Errors
+    /// Where the job cannot start; then what was there before goes on.
+    pub fn declare(&self, name: &StreamName, uid: &str, job: Job) -> Result<Observed, JobError> {
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.get(name).filter(|entry| entry.uid == uid && *entry.lease.job() == job) {
+            return Ok(entry.observed());
+        }
+        let lease = self.supervisor.ensure(job)?;
+        let entry = Entry { uid: uid.to_owned(), lease, gate: Gate::open(), watcher: CancellationToken::new() };
+        let located = Located {
+            gate: entry.gate.clone(),
+            stream: Arc::clone(entry.lease.stream()),
+            backlog: Some(entry.lease.backlog()),
+        };
+        self.catalogue.insert(name.clone(), located);
+        self.watch(name, &entry);
+        let observed = entry.observed();
+        if let Some(old) = entries.insert(name.clone(), entry) {
+            old.close("The subscription was changed; connect again to read it as it is now.");
+        }
+        Ok(observed)
+    }
+
+    /// Ends a subscription, telling its readers why. Nothing happens where there is none.
+    pub fn withdraw(&self, name: &StreamName, why: &str) {
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.remove(name) {
+            self.catalogue.remove(name);
+            entry.close(why);
+        }
+    }
+
+    /// What is the case with a subscription that is at work.
+    pub fn observe(&self, name: &StreamName) -> Option<Observed> {
+        self.entries.lock().get(name).map(Entry::observed)
+    }
+
+    /// All that are at work, by name.
+    pub fn list(&self) -> Vec<DeclaredStream> {
+        let entries = self.entries.lock();
+        let declared = |(name, entry): (&StreamName, &Entry)| DeclaredStream {
+            name: name.clone(),
+            uid: entry.uid.clone(),
+            observed: entry.observed(),
+        };
+        let mut list: Vec<_> = entries.iter().map(declared).collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        list
+    }
+
+    /// Tells of every change of what is observed.
+    fn watch(&self, name: &StreamName, entry: &Entry) {
+        let (name, changes, cancel) = (name.clone(), self.changes.clone(), entry.watcher.clone());
+        let (mut targets, mut listed) = (entry.lease.targets(), entry.lease.listed());
+        self.tracker.spawn(cancel.run_until_cancelled_owned(async move {
+            loop {
+                let more = tokio::select! {
+                    changed = targets.changed() => changed.is_ok(),
+                    changed = listed.changed() => changed.is_ok(),
+                };
+                if !more {
+                    return;
+                }
+                let _ = changes.send(name.clone());
+            }
+        }));
+    }
+}
+
+impl Entry {
+    fn observed(&self) -> Observed {
+        Observed {
+            targets: *self.lease.targets().borrow(),
+            listed: *self.lease.listed().borrow(),
+            readers: self.lease.stream().readers(),
+        }
+    }
+
+    fn close(&self, why: &str) {
+        self.watcher.cancel();
+        self.gate.close(why);
+    }
+}
+
+impl std::fmt::Debug for Declared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Declared").field("entries", &self.entries.lock().len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,202 @@
+//! The supervisor: keeps one worker for each job that someone holds a lease on.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::job::{Job, JobError};
+use crate::record::{Event, Level, Signal, Time};
+use crate::source::pods::{FollowHub, PodLogs, PodLogsPast};
+use crate::stream::{Backlog, LiveStream, RingLimits};
+use crate::telemetry::Metrics;
+
+/// How workers run.
+#[derive(Clone, Copy, Debug)]
+pub struct SupervisorConfig {
+    /// What a stream holds where its spec does not say.
+    pub ring: RingLimits,
+    /// The wait before a worker that failed is started again.
+    pub restart_after: Duration,
+}
+
+impl Default for SupervisorConfig {
+    fn default() -> Self {
+        Self { ring: RingLimits::default(), restart_after: Duration::from_secs(1) }
+    }
+}
+
+/// All workers of this process.
+pub struct Supervisor {
+    hub: Arc<FollowHub>,
+    config: SupervisorConfig,
+    metrics: Arc<Metrics>,
+    workers: Mutex<HashMap<Job, Arc<Worker>>>,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+    last_epoch: AtomicU64,
+}
+
+/// One job at work.
+struct Worker {
+    job: Job,
+    stream: Arc<LiveStream>,
+    logs: Arc<PodLogs>,
+    cancel: CancellationToken,
+    leases: AtomicU64,
+}
+
+impl Supervisor {
+    /// A supervisor whose tasks belong to `tracker` and end with `cancel`.
+    pub fn new(
+        hub: Arc<FollowHub>,
+        config: SupervisorConfig,
+        metrics: Arc<Metrics>,
+        tracker: TaskTracker,
+        cancel: CancellationToken,
+    ) -> Arc<Self> {
+        let workers = Mutex::default();
+        Arc::new(Self { hub, config, metrics, workers, tracker, cancel, last_epoch: AtomicU64::new(0) })
+    }
+
+    /// What a stream holds where its spec does not say.
+    pub fn default_ring(&self) -> RingLimits {
+        self.config.ring
+    }
+
+    /// How many workers run.
+    pub fn workers(&self) -> usize {
+        self.workers.lock().len()
+    }
+
+    /// Makes sure that the job is at work, for as long as the lease is held.
+    ///
+    /// # Errors
+    /// Where a pattern or time of the job is wrong, or the process is ending.
+    pub fn ensure(self: &Arc<Self>, job: Job) -> Result<Lease, JobError> {
+        if self.cancel.is_cancelled() {
+            return Err(JobError::Stopping);
+        }
+        let mut workers = self.workers.lock();
+        if let Some(worker) = workers.get(&job) {
+            worker.leases.fetch_add(1, Ordering::Relaxed);
+            return Ok(Lease { supervisor: Arc::clone(self), worker: Arc::clone(worker) });
+        }
+        let worker = Arc::new(self.start(job)?);
+        workers.insert(worker.job.clone(), Arc::clone(&worker));
+        self.metrics.streams.inc();
+        Ok(Lease { supervisor: Arc::clone(self), worker })
+    }
+
+    fn start(&self, job: Job) -> Result<Worker, JobError> {
+        let now = Time::now();
+        let logs = PodLogs::new(Arc::clone(&self.hub), job.compile(now)?);
+        let stream = Arc::new(LiveStream::new(job.ring(), self.next_epoch(now)));
+        let cancel = self.cancel.child_token();
+        let task = supervise(Arc::clone(&logs), Arc::clone(&stream), cancel.clone(), self.config.restart_after);
+        self.tracker.spawn(task);
+        Ok(Worker { job, stream, logs, cancel, leases: AtomicU64::new(1) })
+    }
+
+    /// Milliseconds since the Unix epoch, moved on where two streams start in the same one.
+    fn next_epoch(&self, now: Time) -> u64 {
+        let now = u64::try_from(now.millis()).unwrap_or_default();
+        let next = |last: u64| Some(now.max(last + 1));
+        let last = self.last_epoch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        now.max(last.unwrap_or_default() + 1)
+    }
+
+    fn release(&self, worker: &Arc<Worker>) {
+        let mut workers = self.workers.lock();
+        if worker.leases.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return;
+        }
+        worker.cancel.cancel();
+        workers.remove(&worker.job);
+        self.metrics.streams.dec();
+    }
+}
+
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supervisor").field("workers", &self.workers()).finish_non_exhaustive()
+    }
+}
+
+/// Runs a source until it is cancelled. A panic in it is a bug: it is reported, and the source starts again.
+async fn supervise(logs: Arc<PodLogs>, stream: Arc<LiveStream>, cancel: CancellationToken, restart_after: Duration) {
+    loop {
+        let run = Arc::clone(&logs).run(Arc::clone(&stream), cancel.clone());
+        let outcome = AssertUnwindSafe(run).catch_unwind().await;
+        if cancel.is_cancelled() {
+            break;
+        }
+        if outcome.is_err() {
+            tracing::error!(source = ?logs, "a worker panicked; it is started again, records may be missing");
+            let text = "The worker behind this stream failed and is started again; records may be missing.";
+            stream.signal(Signal::new(Level::Error, Event::SourceError, Time::now(), text));
+        }
+        tokio::time::sleep(restart_after).await;
+    }
+    stream.end("Nobody asks for the stream any longer, or Weir is shutting down.");
+}
+
+/// Someone's hold on a worker. When the last lease on it is dropped, the worker and its upstream connections are
+/// released.
+pub struct Lease {
+    supervisor: Arc<Supervisor>,
+    worker: Arc<Worker>,
+}
+
+impl Lease {
+    /// What the worker makes.
+    pub fn stream(&self) -> &Arc<LiveStream> {
+        &self.worker.stream
+    }
+
+    /// The stream's past from before its ring.
+    pub fn backlog(&self) -> Arc<dyn Backlog> {
+        Arc::new(PodLogsPast(Arc::clone(&self.worker.logs)))
+    }
+
+    /// How many containers are followed, and every change of that.
+    pub fn targets(&self) -> watch::Receiver<usize> {
+        self.worker.logs.targets()
+    }
+
+    /// Whether the worker knows what there is to follow.
+    pub fn listed(&self) -> watch::Receiver<bool> {
+        self.worker.logs.listed()
+    }
+
+    /// What the worker does.
+    pub fn job(&self) -> &Job {
+        &self.worker.job
+    }
+}
+
+impl Clone for Lease {
+    fn clone(&self) -> Self {
+        self.worker.leases.fetch_add(1, Ordering::Relaxed);
+        Self { supervisor: Arc::clone(&self.supervisor), worker: Arc::clone(&self.worker) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.supervisor.release(&self.worker);
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").field("job", &self.worker.job).finish_non_exhaustive()
+    }
+}
