@@ -14,7 +14,8 @@ fn main() {
 }
 
 const LINES: usize = 1_000;
-const TEXT: &str = r#"GET /api/v1/carts/42 200 "Mozilla/5.0 (X11; Linux x86_64)" 12ms bytes=1830 trace=af31 ok ok ok ok"#;
+const TEXT: &str =
+    r#"GET /api/v1/carts/42 200 "Mozilla/5.0 (X11; Linux x86_64)" 12ms bytes=1830 trace=af31 ok ok ok ok"#;
 
 fn origin() -> Arc<Origin> {
     Arc::new(Origin {
@@ -37,23 +38,19 @@ fn batch(start: i64) -> Arc<Batch> {
 }
 
 fn stamped() -> String {
-    (0..LINES)
-        .map(|at| format!("2026-11-20T21:50:09.{:09}Z {TEXT}\n", at * 1_000))
-        .collect()
+    (0..LINES).map(|at| format!("2026-11-20T21:50:09.{:09}Z {TEXT}\n", at * 1_000)).collect()
 }
 
 #[divan::bench]
 fn cut_lines(bencher: Bencher<'_, '_>) {
     let text = stamped();
     let mut cutter = LineCutter::new(LineLimit::default());
-    bencher
-        .counter(BytesCount::new(text.len()))
-        .bench_local(|| {
-            for chunk in text.as_bytes().chunks(16 * 1024) {
-                cutter.push(chunk);
-                black_box(cutter.cut());
-            }
-        });
+    bencher.counter(BytesCount::new(text.len())).bench_local(|| {
+        for chunk in text.as_bytes().chunks(16 * 1024) {
+            cutter.push(chunk);
+            black_box(cutter.cut());
+        }
+    });
 }
 
 #[divan::bench]
@@ -84,34 +81,28 @@ fn write_times(bencher: Bencher<'_, '_>) {
     Wire::Channel4, Wire::Channel4Timed, Wire::Channel3, Wire::Channel3Timed, Wire::Classic, Wire::ClassicTimed, Wire::Json,
 ])]
 fn encode(bencher: Bencher<'_, '_>, wire: Wire) {
-    bencher
-        .counter(ItemsCount::new(LINES))
-        .with_inputs(|| batch(1_795_211_409_000_000_000))
-        .bench_local_values(|batch| {
+    bencher.counter(ItemsCount::new(LINES)).with_inputs(|| batch(1_795_211_409_000_000_000)).bench_local_values(
+        |batch| {
             black_box(batch.encoded(wire).len());
             batch
-        });
+        },
+    );
 }
 
 /// Batches of 40 lines, each published to a ring and read by every reader at once.
 #[divan::bench(args = [0, 1, 10, 100])]
 fn publish_and_read(bencher: Bencher<'_, '_>, readers: usize) {
     let stream = Arc::new(LiveStream::new(RingLimits::default(), 1));
-    let mut readers: Vec<Reader> = (0..readers)
-        .map(|_| Reader::open(Arc::clone(&stream), ReadFrom::Now))
-        .collect();
+    let mut readers: Vec<Reader> = (0..readers).map(|_| Reader::open(Arc::clone(&stream), ReadFrom::Now)).collect();
     let whole = batch(0);
-    bencher
-        .counter(ItemsCount::new(40usize))
-        .with_inputs(|| whole.slice(0..40))
-        .bench_local_values(|batch| {
-            stream.publish(batch.unwrap_or_else(|| Arc::clone(&whole)));
-            for reader in &mut readers {
-                while let Some(delivery) = reader.try_next() {
-                    black_box(delivery);
-                }
+    bencher.counter(ItemsCount::new(40usize)).with_inputs(|| whole.slice(0..40)).bench_local_values(|batch| {
+        stream.publish(batch.unwrap_or_else(|| Arc::clone(&whole)));
+        for reader in &mut readers {
+            while let Some(delivery) = reader.try_next() {
+                black_box(delivery);
             }
-        });
+        }
+    });
 }
 
 #[divan::bench]
@@ -132,10 +123,8 @@ fn trail_window(bencher: Bencher<'_, '_>) {
     let batches: Vec<_> = (0..16).map(|at| batch(at * 1_000_000)).collect();
     let mut trail = Trail::default();
     batches.iter().for_each(|batch| trail.note(batch));
-    bencher
-        .counter(ItemsCount::new(16 * LINES))
-        .bench_local(|| {
-            let mut window = trail.window();
-            black_box(window.admit(&batches[15]))
-        });
+    bencher.counter(ItemsCount::new(16 * LINES)).bench_local(|| {
+        let mut window = trail.window();
+        black_box(window.admit(&batches[15]))
+    });
 }

@@ -23,11 +23,7 @@ fn generated_files_are_up_to_date() {
         .filter(|(path, content)| std::fs::read_to_string(path).ok().as_ref() != Some(content))
         .map(|(path, _)| path.display().to_string())
         .collect();
-    assert!(
-        stale.is_empty(),
-        "run `make generate`: out of date are {}",
-        stale.join(", ")
-    );
+    assert!(stale.is_empty(), "run `make generate`: out of date are {}", stale.join(", "));
 }
 
 #[test]
@@ -51,8 +47,7 @@ fn no_definition_is_left_behind() {
 #[ignore = "writes into the source tree; `make generate` runs it"]
 fn generate() {
     for (path, content) in expected() {
-        std::fs::create_dir_all(path.parent().expect("each file is in a folder"))
-            .expect("the folder can be made");
+        std::fs::create_dir_all(path.parent().expect("each file is in a folder")).expect("the folder can be made");
         std::fs::write(path, content).expect("the file can be written");
     }
 }

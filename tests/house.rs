@@ -49,8 +49,7 @@ struct Token {
 
 impl Token {
     fn is_name(&self) -> bool {
-        self.text
-            .starts_with(|first: char| first.is_alphabetic() || first == '_')
+        self.text.starts_with(|first: char| first.is_alphabetic() || first == '_')
     }
 }
 
@@ -62,8 +61,7 @@ fn tokens(source: &str) -> Vec<Token> {
         let end = token_end(&chars, at);
         let text: String = chars[at..end].iter().collect();
         let quoted = text.ends_with(['"', '\'', '#']) && text.len() > 1;
-        let skipped =
-            quoted || text.starts_with("//") || text.starts_with("/*") || chars[at].is_whitespace();
+        let skipped = quoted || text.starts_with("//") || text.starts_with("/*") || chars[at].is_whitespace();
         let lines = text.matches('\n').count();
         if !skipped {
             found.push(Token { text, line });
@@ -78,16 +76,9 @@ fn tokens(source: &str) -> Vec<Token> {
 fn token_end(chars: &[char], at: usize) -> usize {
     let rest = &chars[at..];
     let until = |stop: &dyn Fn(&[char]) -> bool, from: usize| {
-        (from..rest.len())
-            .find(|&end| stop(&rest[end..]))
-            .map_or(rest.len(), |end| end)
+        (from..rest.len()).find(|&end| stop(&rest[end..])).map_or(rest.len(), |end| end)
     };
-    let starts = |text: &str| {
-        rest.iter()
-            .copied()
-            .take(text.chars().count())
-            .eq(text.chars())
-    };
+    let starts = |text: &str| rest.iter().copied().take(text.chars().count()).eq(text.chars());
     let name = |from: usize| until(&|rest| !(rest[0].is_alphanumeric() || rest[0] == '_'), from);
     let length = match rest[0] {
         '/' if starts("//") => until(&|rest| rest[0] == '\n', 2),
@@ -142,28 +133,15 @@ fn raw(rest: &[char], from: usize) -> Option<usize> {
     if rest.get(open) != Some(&'"') {
         return None;
     }
-    let closes = |&at: &usize| {
-        rest[at] == '"'
-            && rest[at + 1..]
-                .iter()
-                .take(hashes)
-                .filter(|&&c| c == '#')
-                .count()
-                == hashes
-    };
-    Some(
-        (open + 1..rest.len())
-            .find(closes)
-            .map_or(rest.len(), |at| at + 1 + hashes),
-    )
+    let closes =
+        |&at: &usize| rest[at] == '"' && rest[at + 1..].iter().take(hashes).filter(|&&c| c == '#').count() == hashes;
+    Some((open + 1..rest.len()).find(closes).map_or(rest.len(), |at| at + 1 + hashes))
 }
 
 /// The length of a character in quotes; `None` where the quote begins a lifetime.
 fn character(rest: &[char]) -> Option<usize> {
     match (rest.get(1)?, rest.get(2)?) {
-        ('\\', _) => (3..rest.len().min(14))
-            .find(|&at| rest[at] == '\'')
-            .map(|at| at + 1),
+        ('\\', _) => (3..rest.len().min(14)).find(|&at| rest[at] == '\'').map(|at| at + 1),
         (_, '\'') => Some(3),
         _ => None,
     }
@@ -185,9 +163,7 @@ fn rooms_named(tokens: &[Token], module: &[&str]) -> Vec<Token> {
                     inline.pop();
                 }
             }
-            "crate" if is(at + 1, "::") && !(at > 0 && is(at - 1, "$")) => {
-                named.extend(heads(&tokens[at + 2..]))
-            }
+            "crate" if is(at + 1, "::") && !(at > 0 && is(at - 1, "$")) => named.extend(heads(&tokens[at + 2..])),
             "super" if is(at + 1, "::") => {
                 let mut climbed = 1;
                 while is(at + 2, "super") && is(at + 3, "::") {
@@ -230,37 +206,20 @@ fn heads(tokens: &[Token]) -> Vec<Token> {
 }
 
 fn floor(room: &str) -> Option<u8> {
-    FLOORS
-        .iter()
-        .find(|(name, _)| *name == room)
-        .map(|(_, floor)| *floor)
+    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
 }
 
 /// What is wrong with a file of `src/`, whose path is given from there.
 fn faults(path: &str, source: &str) -> Vec<Fault> {
-    let module: Vec<&str> = path
-        .trim_end_matches(".rs")
-        .trim_end_matches("/mod")
-        .split('/')
-        .collect();
-    let fault = |line, rule| Fault {
-        file: format!("src/{path}"),
-        line,
-        rule,
-    };
+    let module: Vec<&str> = path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').collect();
+    let fault = |line, rule| Fault { file: format!("src/{path}"), line, rule };
     let mut faults = Vec::new();
     let count = source.lines().count();
     if count > MOST_LINES {
-        faults.push(fault(
-            MOST_LINES + 1,
-            format!("a file has {MOST_LINES} lines at most, this one has {count}"),
-        ));
+        faults.push(fault(MOST_LINES + 1, format!("a file has {MOST_LINES} lines at most, this one has {count}")));
     }
     if let Some(name) = module.iter().find(|name| EMPTY_NAMES.contains(name)) {
-        faults.push(fault(
-            1,
-            format!("a module called `{name}` says nothing: name what lives there"),
-        ));
+        faults.push(fault(1, format!("a module called `{name}` says nothing: name what lives there")));
     }
     let tokens = tokens(source);
     for pair in tokens.windows(3) {
@@ -270,24 +229,14 @@ fn faults(path: &str, source: &str) -> Vec<Fault> {
         if first.text == "mod" && EMPTY_NAMES.contains(&second.text.as_str()) {
             faults.push(fault(
                 second.line,
-                format!(
-                    "a module called `{}` says nothing: name what lives there",
-                    second.text
-                ),
+                format!("a module called `{}` says nothing: name what lives there", second.text),
             ));
         }
         if UNDONE.contains(&first.text.as_str()) && second.text == "!" {
-            faults.push(fault(
-                first.line,
-                format!("`{}!` is work left undone", first.text),
-            ));
+            faults.push(fault(first.line, format!("`{}!` is work left undone", first.text)));
         }
-        if first.text == "[" && second.text == "ignore" && ["]", "="].contains(&third.text.as_str())
-        {
-            faults.push(fault(
-                second.line,
-                "a test that is ignored shows nothing: make it run or take it out".into(),
-            ));
+        if first.text == "[" && second.text == "ignore" && ["]", "="].contains(&third.text.as_str()) {
+            faults.push(fault(second.line, "a test that is ignored shows nothing: make it run or take it out".into()));
         }
     }
     if module == ["lib"] || module == ["main"] {
@@ -296,10 +245,7 @@ fn faults(path: &str, source: &str) -> Vec<Fault> {
     let Some(own) = floor(module[0]) else {
         faults.push(fault(
             1,
-            format!(
-                "`{}` stands on no floor: give it one in src/lib.rs and tests/house.rs",
-                module[0]
-            ),
+            format!("`{}` stands on no floor: give it one in src/lib.rs and tests/house.rs", module[0]),
         ));
         return faults;
     };
@@ -309,16 +255,10 @@ fn faults(path: &str, source: &str) -> Vec<Fault> {
             _ if name == module[0] || name == "self" => continue,
             None => format!("`{name}` is no room of the house"),
             Some(other) if other > own => {
-                format!(
-                    "`{}` (floor {own}) imports upwards from `{name}` (floor {other})",
-                    module[0]
-                )
+                format!("`{}` (floor {own}) imports upwards from `{name}` (floor {other})", module[0])
             }
             Some(other) if other == own => {
-                format!(
-                    "`{}` imports sideways from `{name}`: both are on floor {own}",
-                    module[0]
-                )
+                format!("`{}` imports sideways from `{name}`: both are on floor {own}", module[0])
             }
             Some(_) => continue,
         };
@@ -350,11 +290,7 @@ fn the_house_keeps_its_rules() {
     let mut broken = Vec::new();
     for file in files {
         let source = fs::read_to_string(&file).expect("a readable file");
-        let path = file
-            .strip_prefix(&root)
-            .expect("a file in src")
-            .to_string_lossy()
-            .replace('\\', "/");
+        let path = file.strip_prefix(&root).expect("a file in src").to_string_lossy().replace('\\', "/");
         broken.extend(faults(&path, &source).iter().map(ToString::to_string));
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
@@ -363,15 +299,10 @@ fn the_house_keeps_its_rules() {
 #[test]
 fn no_test_is_ignored() {
     let mut files = Vec::new();
-    rust_files(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"),
-        &mut files,
-    );
+    rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &mut files);
     let ignored = |file: &PathBuf| {
         let source = fs::read_to_string(file).expect("a readable file");
-        tokens(&source)
-            .windows(2)
-            .any(|pair| pair[0].text == "[" && pair[1].text == "ignore")
+        tokens(&source).windows(2).any(|pair| pair[0].text == "[" && pair[1].text == "ignore")
     };
     files.retain(|file| !WRITERS.iter().any(|writer| file.ends_with(writer)) && ignored(file));
     assert!(files.is_empty(), "ignored tests in {files:?}");
@@ -379,32 +310,21 @@ fn no_test_is_ignored() {
 
 #[test]
 fn the_table_of_floors_is_that_of_the_front_page() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"))
-        .expect("the front page");
-    let rows = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("//! | "))
-        .filter_map(|row| {
-            let (floor, rest) = row.split_once(" | [`")?;
-            Some((rest.split_once('`')?.0, floor.parse::<u8>().ok()?))
-        });
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("the front page");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("//! | ")).filter_map(|row| {
+        let (floor, rest) = row.split_once(" | [`")?;
+        Some((rest.split_once('`')?.0, floor.parse::<u8>().ok()?))
+    });
     let mut count = 0;
     for (room, number) in rows {
-        assert_eq!(
-            floor(room),
-            Some(number),
-            "`{room}` is on floor {number} on the front page"
-        );
+        assert_eq!(floor(room), Some(number), "`{room}` is on floor {number} on the front page");
         count += 1;
     }
     assert!(count > 5, "the front page has its table");
 }
 
 fn rules(path: &str, source: &str) -> Vec<(usize, String)> {
-    faults(path, source)
-        .into_iter()
-        .map(|fault| (fault.line, fault.rule))
-        .collect()
+    faults(path, source).into_iter().map(|fault| (fault.line, fault.rule)).collect()
 }
 
 #[test]
@@ -420,46 +340,27 @@ fn an_import_upwards_or_sideways_is_seen_however_it_is_written() {
         "fn f<'a>(x: &'a str) -> crate::worker::Y<'a> {}",
         "const R: &str = r#\"a \" b\"#; use crate::worker;",
     ] {
-        assert_eq!(
-            rules("stream/ring.rs", source),
-            [(1, upwards.to_owned())],
-            "{source}"
-        );
+        assert_eq!(rules("stream/ring.rs", source), [(1, upwards.to_owned())], "{source}");
     }
     assert_eq!(
         rules("api/mod.rs", "\n/* one\ntwo */ use crate::record::Time;"),
-        [(
-            3,
-            "`api` imports sideways from `record`: both are on floor 1".to_owned()
-        )]
+        [(3, "`api` imports sideways from `record`: both are on floor 1".to_owned())]
     );
-    assert_eq!(
-        rules("source/files.rs", "use super::super::access::Key;").len(),
-        1
-    );
+    assert_eq!(rules("source/files.rs", "use super::super::access::Key;").len(), 1);
     assert_eq!(rules("telemetry.rs", "use super::api::X;").len(), 1);
     assert_eq!(rules("attic/mod.rs", "").len(), 1);
-    assert_eq!(
-        rules("stream/mod.rs", "use crate::attic::X;"),
-        [(1, "`attic` is no room of the house".to_owned())]
-    );
+    assert_eq!(rules("stream/mod.rs", "use crate::attic::X;"), [(1, "`attic` is no room of the house".to_owned())]);
 }
 
 #[test]
 fn what_is_allowed_raises_nothing() {
     for (path, source) in [
-        (
-            "stream/ring.rs",
-            "use crate::record::{Batch, Time}; use crate::{telemetry, stream::Seq}; use super::Seq;",
-        ),
+        ("stream/ring.rs", "use crate::record::{Batch, Time}; use crate::{telemetry, stream::Seq}; use super::Seq;"),
         (
             "stream/ring.rs",
             "// crate::worker\n/// [`crate::cli`]\nconst S: &str = \"crate::cli\"; const R: &str = r\"crate::cli\";",
         ),
-        (
-            "stream/ring.rs",
-            "mod tests { use super::super::worker::X; }\npub(super) fn f() {}",
-        ),
+        ("stream/ring.rs", "mod tests { use super::super::worker::X; }\npub(super) fn f() {}"),
         ("stream/tests/join.rs", "use super::super::worker::X;"),
         ("lib.rs", "pub use crate::cli::run;"),
         ("cli/run.rs", "use crate::{controller, endpoint, worker};"),
@@ -475,28 +376,11 @@ fn the_other_rules_can_be_broken_too() {
     assert_eq!(rules("api/utils.rs", "").len(), 1);
     assert_eq!(
         rules("api/mod.rs", "mod helpers;"),
-        [(
-            1,
-            "a module called `helpers` says nothing: name what lives there".to_owned()
-        )]
+        [(1, "a module called `helpers` says nothing: name what lives there".to_owned())]
     );
-    assert_eq!(
-        rules(
-            "api/mod.rs",
-            &format!("fn f() {{\n    {}!()\n}}", UNDONE[0])
-        )
-        .len(),
-        1
-    );
+    assert_eq!(rules("api/mod.rs", &format!("fn f() {{\n    {}!()\n}}", UNDONE[0])).len(), 1);
     assert_eq!(rules("api/mod.rs", "#[test]\n#[ignore]\nfn f() {}")[0].0, 2);
-    assert_eq!(
-        rules("api/mod.rs", "#[ignore = \"slow\"]\nfn f() {}").len(),
-        1
-    );
-    let shown = Fault {
-        file: "src/api/mod.rs".into(),
-        line: 3,
-        rule: "a rule".into(),
-    };
+    assert_eq!(rules("api/mod.rs", "#[ignore = \"slow\"]\nfn f() {}").len(), 1);
+    let shown = Fault { file: "src/api/mod.rs".into(), line: 3, rule: "a rule".into() };
     assert_eq!(shown.to_string(), "src/api/mod.rs:3: a rule");
 }

@@ -49,10 +49,7 @@ fn refused_by_operator() -> Vec<Row> {
 /// The schema of a kind's spec, as a server has it.
 fn spec_schema(kind: &str) -> Value {
     let all = crds(Variant::Full);
-    let crd = all
-        .into_iter()
-        .find(|crd| crd.spec.names.kind == kind)
-        .expect("the kind exists");
+    let crd = all.into_iter().find(|crd| crd.spec.names.kind == kind).expect("the kind exists");
     let crd = serde_json::to_value(crd).expect("definitions have a JSON form");
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
 }
@@ -80,10 +77,7 @@ fn own_within(kind: &str, spec: &Value, reach: Reach<'_>) -> Vec<Problem> {
 }
 
 fn invalid(problems: &[Problem]) -> Vec<&Problem> {
-    problems
-        .iter()
-        .filter(|problem| problem.reason == reason::INVALID)
-        .collect()
+    problems.iter().filter(|problem| problem.reason == reason::INVALID).collect()
 }
 
 fn selection(more: Value) -> Value {
@@ -103,14 +97,9 @@ fn good_specs_are_accepted() {
 fn what_cel_refuses_the_operator_refuses() {
     for row in refused_by_both() {
         let (spec, said) = (&row.spec, cel(&row.kind, &row.spec));
-        assert!(
-            said.iter().any(|text| text.contains(&row.cel)),
-            "CEL: {spec}: {said:?}"
-        );
+        assert!(said.iter().any(|text| text.contains(&row.cel)), "CEL: {spec}: {said:?}");
         let problems = own(&row.kind, spec);
-        let named = invalid(&problems)
-            .iter()
-            .any(|problem| problem.field == row.field);
+        let named = invalid(&problems).iter().any(|problem| problem.field == row.field);
         assert!(named, "{spec}: {problems:?}");
     }
 }
@@ -118,10 +107,7 @@ fn what_cel_refuses_the_operator_refuses() {
 #[test]
 fn every_cel_rule_refuses_something() {
     let table = refused_by_both();
-    let tried: Vec<_> = table
-        .iter()
-        .flat_map(|row| cel(&row.kind, &row.spec))
-        .collect();
+    let tried: Vec<_> = table.iter().flat_map(|row| cel(&row.kind, &row.spec)).collect();
     for kind in [KEY, SUB, RECEIVER] {
         each_rule(&spec_schema(kind), &mut |_, rule| {
             let message = rule["message"].as_str().expect("every rule has a message");
@@ -136,13 +122,7 @@ fn the_operator_refuses_more_and_says_what_to_do() {
     for row in refused_by_operator() {
         let problems = own(&row.kind, &row.spec);
         let named = |p: &Problem| p.field == row.field && p.message.contains(&row.says);
-        assert!(
-            problems.iter().any(named),
-            "{}: no {:?} at {}: {problems:#?}",
-            row.spec,
-            row.says,
-            row.field
-        );
+        assert!(problems.iter().any(named), "{}: no {:?} at {}: {problems:#?}", row.spec, row.says, row.field);
     }
 }
 
@@ -152,16 +132,8 @@ fn sizes_are_bounded_without_a_server() {
     let labels = names.iter().map(|name| (name.clone(), json!("x")));
     let labels: serde_json::Map<_, _> = labels.collect();
     for (spec, field, says) in [
-        (
-            json!({"pods": names}),
-            "pods",
-            "has 65 items; at most 64 are allowed",
-        ),
-        (
-            json!({"pods": ["x".repeat(254)]}),
-            "pods[0]",
-            "has 254 characters; at most 253 are allowed",
-        ),
+        (json!({"pods": names}), "pods", "has 65 items; at most 64 are allowed"),
+        (json!({"pods": ["x".repeat(254)]}), "pods[0]", "has 254 characters; at most 253 are allowed"),
         (
             json!({"labelSelector": {"matchLabels": labels}}),
             "labelSelector.matchLabels",
@@ -169,13 +141,8 @@ fn sizes_are_bounded_without_a_server() {
         ),
     ] {
         let problems = own(SUB, &selection(spec));
-        let [problem] = problems.as_slice() else {
-            panic!("{problems:?}")
-        };
-        assert_eq!(
-            problem.field,
-            format!("spec.source.podLogs.selection.{field}")
-        );
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert_eq!(problem.field, format!("spec.source.podLogs.selection.{field}"));
         assert_eq!(problem.message, says);
     }
 }
@@ -186,11 +153,7 @@ fn a_field_has_one_problem_of_each_reason() {
         let problems = own(&kind, &spec);
         for (at, problem) in problems.iter().enumerate() {
             let same = |p: &&Problem| p.field == problem.field && p.reason == problem.reason;
-            assert_eq!(
-                problems[..at].iter().find(same),
-                None,
-                "{spec}: {problem:?}"
-            );
+            assert_eq!(problems[..at].iter().find(same), None, "{spec}: {problem:?}");
         }
     }
 }
@@ -199,38 +162,17 @@ fn a_field_has_one_problem_of_each_reason() {
 fn what_does_not_exist_yet_is_never_ignored() {
     let rule = json!({"name": "r", "text": "a", "receivers": ["ops"]});
     for (kind, spec, fields) in [
-        (
-            SUB,
-            json!({"source": {"push": {}}}),
-            vec!["spec.source.push"],
-        ),
-        (
-            SUB,
-            json!({"source": {"podMetrics": {"metrics": ["a"]}}}),
-            vec!["spec.source.podMetrics"],
-        ),
-        (
-            SUB,
-            json!({"source": {"podLogs": {}}, "rules": [rule]}),
-            vec!["spec.rules"],
-        ),
-        (
-            SUB,
-            json!({"source": {"podLogs": {}}, "history": {"storage": "Disk"}}),
-            vec!["spec.history.storage"],
-        ),
+        (SUB, json!({"source": {"push": {}}}), vec!["spec.source.push"]),
+        (SUB, json!({"source": {"podMetrics": {"metrics": ["a"]}}}), vec!["spec.source.podMetrics"]),
+        (SUB, json!({"source": {"podLogs": {}}, "rules": [rule]}), vec!["spec.rules"]),
+        (SUB, json!({"source": {"podLogs": {}}, "history": {"storage": "Disk"}}), vec!["spec.history.storage"]),
         (SUB, selection(json!({})), vec![]),
         (RECEIVER, json!({"stdout": {}}), vec!["spec.stdout"]),
     ] {
         let problems = own(kind, &spec);
-        let told = problems
-            .iter()
-            .all(|problem| problem.reason == reason::NOT_IMPLEMENTED);
+        let told = problems.iter().all(|problem| problem.reason == reason::NOT_IMPLEMENTED);
         assert!(told, "{spec}: {problems:?}");
-        let named: Vec<_> = problems
-            .iter()
-            .map(|problem| problem.field.as_str())
-            .collect();
+        let named: Vec<_> = problems.iter().map(|problem| problem.field.as_str()).collect();
         assert_eq!(named, fields, "{spec}");
     }
 }
@@ -247,44 +189,18 @@ fn a_tenant_reaches_its_own_namespace_only() {
         (SUB, selection(json!({})), None),
         (SUB, selection(json!({"namespaces": ["shop"]})), None),
         (SUB, selection(json!({"namespaces": ["sh.*"]})), None),
-        (
-            SUB,
-            selection(json!({"namespaces": ["shop", "bank"]})),
-            Some(format!("{pods}.namespaces[1]")),
-        ),
-        (
-            SUB,
-            selection(json!({"namespaces": ["bank-.*"]})),
-            Some(format!("{pods}.namespaces[0]")),
-        ),
-        (
-            SUB,
-            selection(json!({"view": "Cluster"})),
-            Some(format!("{pods}.view")),
-        ),
+        (SUB, selection(json!({"namespaces": ["shop", "bank"]})), Some(format!("{pods}.namespaces[1]"))),
+        (SUB, selection(json!({"namespaces": ["bank-.*"]})), Some(format!("{pods}.namespaces[0]"))),
+        (SUB, selection(json!({"view": "Cluster"})), Some(format!("{pods}.view"))),
         (KEY, grant(json!(["shop"]), "View"), None),
-        (
-            KEY,
-            grant(json!(["bank"]), "View"),
-            Some("spec.grants[0].pods.namespaces[0]".to_owned()),
-        ),
+        (KEY, grant(json!(["bank"]), "View"), Some("spec.grants[0].pods.namespaces[0]".to_owned())),
         (KEY, grant(json!([]), "Cluster"), None),
     ] {
         let problems = own_within(kind, &spec, Reach::of("shop", "weir-system"));
-        let told = problems
-            .iter()
-            .all(|problem| problem.reason == reason::NOT_ALLOWED);
+        let told = problems.iter().all(|problem| problem.reason == reason::NOT_ALLOWED);
         assert!(told, "{spec}: {problems:?}");
-        assert_eq!(
-            problems.first().map(|problem| problem.field.clone()),
-            field,
-            "{spec}"
-        );
-        assert_eq!(
-            own_within(kind, &spec, Reach::of("weir-system", "weir-system")),
-            [],
-            "{spec}"
-        );
+        assert_eq!(problems.first().map(|problem| problem.field.clone()), field, "{spec}");
+        assert_eq!(own_within(kind, &spec, Reach::of("weir-system", "weir-system")), [], "{spec}");
     }
 }
 
@@ -292,10 +208,7 @@ fn a_tenant_reaches_its_own_namespace_only() {
 fn a_selection_is_confined_whatever_it_says() {
     for namespaces in [vec![], vec!["bank"], vec![".*"]] {
         let wanted: Vec<_> = namespaces.iter().map(ToString::to_string).collect();
-        let selection = weir::api::PodSelection {
-            namespaces: wanted.clone(),
-            ..Default::default()
-        };
+        let selection = weir::api::PodSelection { namespaces: wanted.clone(), ..Default::default() };
         let tenant = Reach::of("shop", "weir-system").confine(selection.clone());
         assert_eq!(tenant.namespaces, ["shop"]);
         assert_eq!(Reach::Everything.confine(selection).namespaces, wanted);
@@ -303,18 +216,10 @@ fn a_selection_is_confined_whatever_it_says() {
 }
 
 fn each_rule(schema: &Value, seen: &mut impl FnMut(&Value, &Value)) {
-    for rule in schema["x-kubernetes-validations"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         seen(schema, rule);
     }
-    for child in schema["properties"]
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.values())
-    {
+    for child in schema["properties"].as_object().into_iter().flat_map(|map| map.values()) {
         each_rule(child, seen);
     }
     for child in ["items", "additionalProperties"] {
@@ -333,9 +238,7 @@ fn cel_rules_compile_and_stay_in_budget() {
         each_rule(&schema, &mut |schema, rule| {
             let text = rule["rule"].as_str().expect("a rule has an expression");
             let warnings = estimate_rule_cost(text, &compile_schema(schema));
-            let costly = warnings
-                .iter()
-                .any(|warning| warning.kind == WarningKind::CostExceeded);
+            let costly = warnings.iter().any(|warning| warning.kind == WarningKind::CostExceeded);
             assert!(!costly, "{kind}: {warnings:?}");
             rules += 1;
         });

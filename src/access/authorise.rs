@@ -71,10 +71,8 @@ impl Authoriser {
         wanted: &CompiledSelection,
     ) -> Result<PodPermit, Denied> {
         let grants = self.grants_of(key, service, scope)?;
-        let count = wanted.namespaces.iter().len()
-            + wanted.pods.iter().len()
-            + wanted.groups.len()
-            + wanted.containers.len();
+        let count =
+            wanted.namespaces.iter().len() + wanted.pods.iter().len() + wanted.groups.len() + wanted.containers.len();
         if count > MAX_WANTED {
             let why = format!("the request names {count} items, at most {MAX_WANTED} are read: use patterns");
             return Err(Denied::Invalid { why });

@@ -159,7 +159,12 @@ impl CompiledGrant {
             names(&rule.namespaces)
                 + names(&rule.pods)
                 + rule.groups.iter().filter(|group| group.name.literal().is_none()).count()
-                + rule.containers.iter().flat_map(|item| item.pod.iter().chain([&item.container])).filter(|name| name.literal().is_none()).count()
+                + rule
+                    .containers
+                    .iter()
+                    .flat_map(|item| item.pod.iter().chain([&item.container]))
+                    .filter(|name| name.literal().is_none())
+                    .count()
         });
         names(&self.streams) + pods
     }

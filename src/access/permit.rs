@@ -209,8 +209,7 @@ impl Prospects {
         let rule = &bound.rule;
         let within = bound.within.as_deref();
         let namespace = |item: &NamePattern| {
-            within.is_none_or(|own| item.matches(own))
-                && item.literal().is_none_or(|name| bound.allows_namespace(name))
+            within.is_none_or(|own| item.matches(own)) && item.literal().is_none_or(|name| bound.allows_namespace(name))
         };
         let pod = |list: &PatternList, item: &NamePattern| item.literal().is_none_or(|name| list.matches(name));
         let group = |item: &GroupPattern| {
@@ -218,7 +217,8 @@ impl Prospects {
         };
         let container = |item: &ContainerPattern| {
             item.pod.as_ref().is_none_or(|name| pod(&rule.pods, name))
-                && (rule.containers.is_empty() || rule.containers.iter().any(|granted| containers_may_meet(granted, item)))
+                && (rule.containers.is_empty()
+                    || rule.containers.iter().any(|granted| containers_may_meet(granted, item)))
         };
         Self {
             lists: [

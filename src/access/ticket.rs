@@ -99,12 +99,7 @@ impl Tickets {
     /// # Errors
     /// [`Denied::TooManyTickets`] where the key, or all keys together, have too many waiting; and why the key counts
     /// no more, where that is so.
-    pub fn issue<R: CryptoRng + ?Sized>(
-        &self,
-        key: &Arc<Key>,
-        rng: &mut R,
-        now: Time,
-    ) -> Result<Ticket, Denied> {
+    pub fn issue<R: CryptoRng + ?Sized>(&self, key: &Arc<Key>, rng: &mut R, now: Time) -> Result<Ticket, Denied> {
         key.is_live(now)?;
         let text = format!("weirt_{}", URL_SAFE_NO_PAD.encode(random(rng)));
         // Its own text is always well formed, so this cannot fail.

@@ -76,11 +76,7 @@ impl Token {
     /// The id is 256 random bits in hex. The rest is for the client's eyes only: what the key grants is
     /// what its AccessKey says, and a client that rewrites the string presents another, unknown, key. So resources
     /// that would make it longer than [`MAX_TOKEN_LEN`] are left out.
-    pub fn generate_kwirth<R: CryptoRng + ?Sized>(
-        rng: &mut R,
-        life: KwirthLife,
-        resources: &[KwirthResource],
-    ) -> Self {
+    pub fn generate_kwirth<R: CryptoRng + ?Sized>(rng: &mut R, life: KwirthLife, resources: &[KwirthResource]) -> Self {
         let mut text = format!("{}|{life}|", hex::encode(random(rng)));
         let mut first = true;
         for resource in resources.iter().map(KwirthResource::serialise) {

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{DurationText, SecretKeyRef, TimeText, schema};
 
 /// What a key grants, how long, and how much of it.
-#[derive(
-    CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize,
-)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[kube(
     group = "weir.dev",
     version = "v1alpha1",
@@ -149,9 +147,7 @@ pub struct PodGrant {
 }
 
 /// A kind of record.
-#[derive(
-    JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Service {
     /// Lines.
     Log,
@@ -164,9 +160,7 @@ pub enum Service {
 }
 
 /// How a service may be used.
-#[derive(
-    JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
     /// Read lines through a filter.
     Filter,

@@ -193,15 +193,7 @@ mod tests {
     #[test]
     fn the_time_changes_only_with_the_status() {
         let mut all = Vec::new();
-        set_condition(
-            &mut all,
-            READY,
-            Status::Unknown,
-            reason::PROGRESSING,
-            "a",
-            Some(1),
-            at(1),
-        );
+        set_condition(&mut all, READY, Status::Unknown, reason::PROGRESSING, "a", Some(1), at(1));
         for (status, now, since) in [
             (Status::Unknown, 2, 1),
             (Status::True, 3, 3),
@@ -209,60 +201,19 @@ mod tests {
             (Status::False, 5, 5),
             (Status::True, 6, 6),
         ] {
-            set_condition(
-                &mut all,
-                READY,
-                status,
-                reason::ACCEPTED,
-                "b",
-                Some(now),
-                at(now),
-            );
-            let [ready] = all.as_slice() else {
-                panic!("{all:?}")
-            };
-            assert_eq!(
-                ready.last_transition_time.0,
-                at(since),
-                "{status:?} at {now}"
-            );
-            assert_eq!(
-                (ready.reason.as_str(), ready.observed_generation),
-                ("Accepted", Some(now))
-            );
+            set_condition(&mut all, READY, status, reason::ACCEPTED, "b", Some(now), at(now));
+            let [ready] = all.as_slice() else { panic!("{all:?}") };
+            assert_eq!(ready.last_transition_time.0, at(since), "{status:?} at {now}");
+            assert_eq!((ready.reason.as_str(), ready.observed_generation), ("Accepted", Some(now)));
         }
     }
 
     #[test]
     fn conditions_of_other_types_stay() {
         let mut all = Vec::new();
-        set_condition(
-            &mut all,
-            READY,
-            Status::True,
-            reason::READY,
-            "",
-            None,
-            at(1),
-        );
-        set_condition(
-            &mut all,
-            STALLED,
-            Status::False,
-            reason::NOT_STALLED,
-            "",
-            None,
-            at(2),
-        );
-        set_condition(
-            &mut all,
-            READY,
-            Status::False,
-            reason::INVALID,
-            "x",
-            None,
-            at(3),
-        );
+        set_condition(&mut all, READY, Status::True, reason::READY, "", None, at(1));
+        set_condition(&mut all, STALLED, Status::False, reason::NOT_STALLED, "", None, at(2));
+        set_condition(&mut all, READY, Status::False, reason::INVALID, "x", None, at(3));
         assert_eq!(all.len(), 2);
         assert!(!is_true(&all, READY) && !is_true(&all, STALLED) && !is_true(&all, STREAMING));
         assert_eq!(summary(&all), "Ready=False (Invalid): x");
@@ -273,15 +224,7 @@ mod tests {
     fn messages_fit_into_a_condition() {
         let mut all = Vec::new();
         let long = "ä".repeat(MAX_MESSAGE + 1);
-        set_condition(
-            &mut all,
-            READY,
-            Status::False,
-            reason::INVALID,
-            &long,
-            None,
-            at(1),
-        );
+        set_condition(&mut all, READY, Status::False, reason::INVALID, &long, None, at(1));
         assert_eq!(all[0].message.chars().count(), MAX_MESSAGE);
     }
 

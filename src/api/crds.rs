@@ -32,20 +32,12 @@ pub enum CrdError {
 
 /// All definitions, in the order of their names.
 pub fn crds(variant: Variant) -> Vec<CustomResourceDefinition> {
-    let mut all = vec![
-        AccessKey::crd(),
-        AlertReceiver::crd(),
-        StreamSubscription::crd(),
-    ];
+    let mut all = vec![AccessKey::crd(), AlertReceiver::crd(), StreamSubscription::crd()];
     for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if variant == Variant::Compat {
             version.selectable_fields = None;
         }
-        if let Some(schema) = version
-            .schema
-            .as_mut()
-            .and_then(|s| s.open_api_v3_schema.as_mut())
-        {
+        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             schema.title = None;
             visit(schema, &mut |schema| tidy(schema, variant));
         }
@@ -56,18 +48,12 @@ pub fn crds(variant: Variant) -> Vec<CustomResourceDefinition> {
 /// Calls `change` for a schema and all schemas in it.
 fn visit(schema: &mut JSONSchemaProps, change: &mut impl FnMut(&mut JSONSchemaProps)) {
     change(schema);
-    for child in schema
-        .properties
-        .iter_mut()
-        .flat_map(|map| map.values_mut())
-    {
+    for child in schema.properties.iter_mut().flat_map(|map| map.values_mut()) {
         visit(child, change);
     }
     match schema.items.as_mut() {
         Some(JSONSchemaPropsOrArray::Schema(item)) => visit(item, change),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
-            items.iter_mut().for_each(|item| visit(item, change))
-        }
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(|item| visit(item, change)),
         None => {}
     }
     if let Some(JSONSchemaPropsOrBool::Schema(value)) = schema.additional_properties.as_mut() {
@@ -93,10 +79,7 @@ fn tidy(schema: &mut JSONSchemaProps, variant: Variant) {
 
 /// Joins the lines of a paragraph; paragraphs stay apart.
 fn unwrap_lines(text: &str) -> String {
-    text.split("\n\n")
-        .map(|paragraph| paragraph.replace('\n', " "))
-        .collect::<Vec<_>>()
-        .join("\n\n")
+    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
 }
 
 /// One definition as YAML, stable and without empty fields.
@@ -114,14 +97,9 @@ fn whole_numbers(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(whole_numbers),
         Value::Object(map) => map.values_mut().for_each(whole_numbers),
         Value::Number(number) => {
-            let exact = number
-                .as_f64()
-                .filter(|n| number.is_f64() && n.fract() == 0.0 && n.abs() < 9e15);
+            let exact = number.as_f64().filter(|n| number.is_f64() && n.fract() == 0.0 && n.abs() < 9e15);
             if let Some(exact) = exact {
-                #[allow(
-                    clippy::cast_possible_truncation,
-                    reason = "whole and small, checked above"
-                )]
+                #[allow(clippy::cast_possible_truncation, reason = "whole and small, checked above")]
                 let whole = exact as i64;
                 *number = whole.into();
             }
@@ -132,14 +110,8 @@ fn whole_numbers(value: &mut Value) {
 
 /// All definitions as one YAML stream, as `weir crds` prints it.
 pub fn to_yaml_stream(variant: Variant) -> Result<String, CrdError> {
-    let documents = crds(variant)
-        .iter()
-        .map(to_yaml)
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(documents
-        .iter()
-        .map(|document| format!("---\n{document}"))
-        .collect())
+    let documents = crds(variant).iter().map(to_yaml).collect::<Result<Vec<_>, _>>()?;
+    Ok(documents.iter().map(|document| format!("---\n{document}")).collect())
 }
 
 /// A file that is generated from the types.
@@ -160,9 +132,7 @@ pub fn files(variant: Variant) -> Result<Vec<GeneratedFile>, CrdError> {
             let yaml = to_yaml(crd)?;
             Ok(GeneratedFile {
                 name,
-                content: format!(
-                    "# Made from src/api by `make generate`. Do not edit.\n---\n{yaml}"
-                ),
+                content: format!("# Made from src/api by `make generate`. Do not edit.\n---\n{yaml}"),
             })
         })
         .collect()
@@ -181,15 +151,8 @@ mod tests {
         let mut found = Vec::new();
         for mut crd in crds(variant) {
             let kind = crd.spec.names.kind.clone();
-            for schema in crd
-                .spec
-                .versions
-                .iter_mut()
-                .filter_map(|v| v.schema.as_mut()?.open_api_v3_schema.as_mut())
-            {
-                visit(schema, &mut |schema| {
-                    found.push((kind.clone(), schema.clone()))
-                });
+            for schema in crd.spec.versions.iter_mut().filter_map(|v| v.schema.as_mut()?.open_api_v3_schema.as_mut()) {
+                visit(schema, &mut |schema| found.push((kind.clone(), schema.clone())));
             }
         }
         found
@@ -212,10 +175,7 @@ mod tests {
         let yaml = to_yaml_stream(Variant::Compat).unwrap();
         for field in ["x-kubernetes-validations", "selectableFields"] {
             assert!(!yaml.contains(field), "{field}");
-            assert!(
-                to_yaml_stream(Variant::Full).unwrap().contains(field),
-                "{field}"
-            );
+            assert!(to_yaml_stream(Variant::Full).unwrap().contains(field), "{field}");
         }
     }
 
@@ -223,25 +183,17 @@ mod tests {
     fn every_field_is_described_and_bounded() {
         for (kind, schema) in schemas(Variant::Full) {
             for (name, field) in schema.properties.iter().flatten() {
-                assert!(
-                    field.description.as_ref().is_some_and(|d| d.len() > 10),
-                    "{kind}: {name} has no description"
-                );
+                assert!(field.description.as_ref().is_some_and(|d| d.len() > 10), "{kind}: {name} has no description");
                 match field.type_.as_deref() {
                     Some("array") => {
                         assert!(field.max_items.is_some(), "{kind}: {name} has no maxItems")
                     }
                     Some("string") => assert!(
-                        field.max_length.is_some()
-                            || field.enum_.is_some()
-                            || field.format.is_some(),
+                        field.max_length.is_some() || field.enum_.is_some() || field.format.is_some(),
                         "{kind}: {name} has no maxLength"
                     ),
                     Some("object") if field.additional_properties.is_some() => {
-                        assert!(
-                            field.max_properties.is_some(),
-                            "{kind}: {name} has no maxProperties"
-                        );
+                        assert!(field.max_properties.is_some(), "{kind}: {name} has no maxProperties");
                     }
                     _ => {}
                 }
@@ -249,10 +201,7 @@ mod tests {
             if let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items
                 && item.type_.as_deref() == Some("string")
             {
-                assert!(
-                    item.max_length.is_some() || item.enum_.is_some(),
-                    "{kind}: {schema:?} has unbounded items"
-                );
+                assert!(item.max_length.is_some() || item.enum_.is_some(), "{kind}: {schema:?} has unbounded items");
             }
         }
     }
@@ -265,13 +214,7 @@ mod tests {
                 continue;
             };
             let least = usize::try_from(schema.min_items.unwrap_or(0)).unwrap();
-            assert!(
-                default
-                    .0
-                    .as_array()
-                    .is_none_or(|items| items.len() >= least),
-                "{kind}: {schema:?}"
-            );
+            assert!(default.0.as_array().is_none_or(|items| items.len() >= least), "{kind}: {schema:?}");
             assert!(
                 default.0.is_null() || schema.required.is_none() || default.0.as_object().is_none(),
                 "{kind}: {schema:?}"
@@ -289,23 +232,12 @@ mod tests {
                 schema.any_of.is_none() && schema.one_of.is_none() && schema.all_of.is_none(),
                 "{kind}: {schema:?}"
             );
-            assert!(
-                schema.ref_path.is_none() && schema.definitions.is_none(),
-                "{kind}: {schema:?}"
-            );
-            assert!(
-                schema.properties.is_none() || schema.additional_properties.is_none(),
-                "{kind}: {schema:?}"
-            );
+            assert!(schema.ref_path.is_none() && schema.definitions.is_none(), "{kind}: {schema:?}");
+            assert!(schema.properties.is_none() || schema.additional_properties.is_none(), "{kind}: {schema:?}");
             assert!(schema.unique_items != Some(true), "{kind}: {schema:?}");
             for key in schema.x_kubernetes_list_map_keys.iter().flatten() {
-                let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items else {
-                    panic!("{schema:?}")
-                };
-                assert!(
-                    item.required.iter().flatten().any(|name| name == key),
-                    "{kind}: {schema:?}"
-                );
+                let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items else { panic!("{schema:?}") };
+                assert!(item.required.iter().flatten().any(|name| name == key), "{kind}: {schema:?}");
             }
         }
     }

@@ -25,13 +25,7 @@ pub enum DurationError {
 /// The longest length of time that is accepted: a hundred years.
 pub const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Reads a length of time; never longer than [`LONGEST`].
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
@@ -48,10 +42,8 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         if number.is_empty() {
             return Err(DurationError::NoNumber(unit.to_owned()));
         }
-        let (_, factor) = UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(|| DurationError::Unit(unit.to_owned()))?;
+        let (_, factor) =
+            UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(|| DurationError::Unit(unit.to_owned()))?;
         millis = number
             .parse::<u64>()
             .ok()
@@ -60,9 +52,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
             .ok_or(DurationError::TooLong)?;
         rest = next;
     }
-    Some(Duration::from_millis(millis))
-        .filter(|d| *d <= LONGEST)
-        .ok_or(DurationError::TooLong)
+    Some(Duration::from_millis(millis)).filter(|d| *d <= LONGEST).ok_or(DurationError::TooLong)
 }
 
 /// Writes a length of time with the largest units that say it exactly; below a millisecond is cut off.

@@ -15,10 +15,7 @@
 //! | [`condition`] | condition types, reasons, and how a condition changes |
 
 // KubeSchema repeats each struct inside a function, where no `pub` is reachable.
-#![allow(
-    clippy::duplicated_attributes,
-    reason = "kube names the type of each printer column anew"
-)]
+#![allow(clippy::duplicated_attributes, reason = "kube names the type of each printer column anew")]
 #![allow(unreachable_pub, reason = "what the KubeSchema derive generates")]
 
 pub mod access_key;
@@ -37,14 +34,11 @@ mod reference;
 mod schema;
 
 pub use access_key::{
-    AccessKey, AccessKeySpec, AccessKeyStatus, Grant, KeyFormat, KeyLimits, PodGrant, Scope,
-    Service,
+    AccessKey, AccessKeySpec, AccessKeyStatus, Grant, KeyFormat, KeyLimits, PodGrant, Scope, Service,
 };
 pub use receiver::{AlertReceiver, AlertReceiverSpec, AlertReceiverStatus};
 pub use selection::{CompiledSelection, PodFacts, PodSelection, View};
-pub use source::{
-    PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec,
-};
+pub use source::{PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
 pub use subscription::{
     FilterSpec, HistorySpec, HistoryStorage, RuleSpec, StreamSubscription, StreamSubscriptionSpec,
     StreamSubscriptionStatus,

@@ -51,9 +51,7 @@ fn quoted(text: &str) -> String {
 fn explain(pattern: &str, error: &regex::Error) -> PatternError {
     let pattern_text = quoted(pattern);
     match error {
-        regex::Error::CompiledTooBig(_) => PatternError::TooBig {
-            pattern: pattern_text,
-        },
+        regex::Error::CompiledTooBig(_) => PatternError::TooBig { pattern: pattern_text },
         other => {
             // The regex crate draws a picture over several lines; its last line says what is wrong.
             let text = other.to_string();
@@ -62,10 +60,7 @@ fn explain(pattern: &str, error: &regex::Error) -> PatternError {
             if pattern.starts_with('*') {
                 problem.push_str("; `*` repeats what stands before it, write `.*` for anything");
             }
-            PatternError::Syntax {
-                pattern: pattern_text,
-                problem,
-            }
+            PatternError::Syntax { pattern: pattern_text, problem }
         }
     }
 }
@@ -88,9 +83,7 @@ fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
     edge(bytes.first())
         && edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 #[derive(Clone, Debug)]
@@ -113,15 +106,8 @@ impl NamePattern {
         if text.is_empty() {
             return Err(PatternError::Empty);
         }
-        let matcher = if is_plain(text) {
-            Matcher::Exact
-        } else {
-            Matcher::Regex(anchored(text)?)
-        };
-        Ok(Self {
-            source: text.to_owned(),
-            matcher,
-        })
+        let matcher = if is_plain(text) { Matcher::Exact } else { Matcher::Regex(anchored(text)?) };
+        Ok(Self { source: text.to_owned(), matcher })
     }
 
     /// Whether it matches the whole of a name.
@@ -144,16 +130,10 @@ impl NamePattern {
 }
 
 fn anchored(text: &str) -> Result<Regex, PatternError> {
-    let build = |pattern: &str| {
-        RegexBuilder::new(pattern)
-            .size_limit(NAME_SIZE_LIMIT)
-            .dfa_size_limit(NAME_SIZE_LIMIT)
-            .build()
-    };
+    let build =
+        |pattern: &str| RegexBuilder::new(pattern).size_limit(NAME_SIZE_LIMIT).dfa_size_limit(NAME_SIZE_LIMIT).build();
     // Alone first: `a)|(b` is refused here and would escape the anchors below.
-    build(text)
-        .and_then(|_| build(&format!("^(?:{text})$")))
-        .map_err(|error| explain(text, &error))
+    build(text).and_then(|_| build(&format!("^(?:{text})$"))).map_err(|error| explain(text, &error))
 }
 
 impl fmt::Debug for NamePattern {
@@ -203,11 +183,7 @@ pub fn split_list(text: &str) -> Vec<&str> {
         }
     }
     items.push(&text[begin..]);
-    items
-        .into_iter()
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-        .collect()
+    items.into_iter().map(str::trim).filter(|item| !item.is_empty()).collect()
 }
 
 /// A list of names or patterns. An empty list matches anything.
@@ -221,11 +197,7 @@ impl PatternList {
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
-        items
-            .into_iter()
-            .map(|item| NamePattern::parse(item.as_ref()))
-            .collect::<Result<_, _>>()
-            .map(Self)
+        items.into_iter().map(|item| NamePattern::parse(item.as_ref())).collect::<Result<_, _>>().map(Self)
     }
 
     /// Reads a comma list, as start messages hold it. Empty items are skipped.
@@ -288,9 +260,7 @@ impl GroupKind {
             "daemonset" | "daemonsets" | "daemon" | "ds" => Self::DaemonSet,
             "job" | "jobs" => Self::Job,
             "cronjob" | "cronjobs" => Self::CronJob,
-            "replicationcontroller" | "replicationcontrollers" | "replication" | "rc" => {
-                Self::ReplicationController
-            }
+            "replicationcontroller" | "replicationcontrollers" | "replication" | "rc" => Self::ReplicationController,
             _ => return None,
         })
     }
@@ -322,9 +292,7 @@ fn separator(text: &str) -> Option<usize> {
         .iter()
         .enumerate()
         .skip(1)
-        .find(|(at, byte)| {
-            **byte == b'+' && !matches!(bytes[at - 1], b'.' | b']' | b')' | b'}' | b'\\')
-        })
+        .find(|(at, byte)| **byte == b'+' && !matches!(bytes[at - 1], b'.' | b']' | b')' | b'}' | b'\\'))
         .map(|(at, _)| at)
         .filter(|at| at + 1 < bytes.len())
 }
@@ -343,20 +311,14 @@ impl GroupPattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let text = text.trim();
         let Some(at) = separator(text) else {
-            return Ok(Self {
-                kind: None,
-                name: NamePattern::parse(text)?,
-            });
+            return Ok(Self { kind: None, name: NamePattern::parse(text)? });
         };
         let (kind, name) = (&text[..at], &text[at + 1..]);
         let kind = match kind {
             "*" | ".*" => None,
             _ => Some(GroupKind::parse(kind).ok_or_else(|| PatternError::GroupKind(quoted(kind)))?),
         };
-        Ok(Self {
-            kind,
-            name: NamePattern::parse(name)?,
-        })
+        Ok(Self { kind, name: NamePattern::parse(name)? })
     }
 
     /// Whether it matches a group.
@@ -388,21 +350,16 @@ impl ContainerPattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let text = text.trim();
         Ok(match separator(text) {
-            Some(at) => Self {
-                pod: Some(NamePattern::parse(&text[..at])?),
-                container: NamePattern::parse(&text[at + 1..])?,
-            },
-            None => Self {
-                pod: None,
-                container: NamePattern::parse(text)?,
-            },
+            Some(at) => {
+                Self { pod: Some(NamePattern::parse(&text[..at])?), container: NamePattern::parse(&text[at + 1..])? }
+            }
+            None => Self { pod: None, container: NamePattern::parse(text)? },
         })
     }
 
     /// Whether it matches a container of a pod.
     pub fn matches(&self, pod: &str, container: &str) -> bool {
-        self.pod.as_ref().is_none_or(|pattern| pattern.matches(pod))
-            && self.container.matches(container)
+        self.pod.as_ref().is_none_or(|pattern| pattern.matches(pod)) && self.container.matches(container)
     }
 }
 

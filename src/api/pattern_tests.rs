@@ -30,11 +30,7 @@ fn names_match_as_a_whole() {
         ("cart-[0-9]{1,3}", "cart-1234", false),
         ("-cart", "-cart", true),
     ] {
-        assert_eq!(
-            NamePattern::parse(pattern).unwrap().matches(name),
-            expected,
-            "{pattern:?} {name:?}"
-        );
+        assert_eq!(NamePattern::parse(pattern).unwrap().matches(name), expected, "{pattern:?} {name:?}");
     }
 }
 
@@ -49,11 +45,7 @@ fn only_plain_names_are_literals() {
         ("cart|shop", None),
         ("cärt", None),
     ] {
-        assert_eq!(
-            NamePattern::parse(pattern).unwrap().literal(),
-            literal,
-            "{pattern}"
-        );
+        assert_eq!(NamePattern::parse(pattern).unwrap().literal(), literal, "{pattern}");
     }
 }
 
@@ -106,17 +98,10 @@ fn lists_split_at_commas_outside_brackets() {
 
 #[test]
 fn lists_match_any_item_and_everything_when_empty() {
-    for (text, name, expected) in [
-        ("", "cart", true),
-        ("cart,shop", "shop", true),
-        ("cart,shop", "cart2", false),
-        ("cart-.*,x", "cart-2", true),
-    ] {
-        assert_eq!(
-            PatternList::parse_comma(text).unwrap().matches(name),
-            expected,
-            "{text:?} {name:?}"
-        );
+    for (text, name, expected) in
+        [("", "cart", true), ("cart,shop", "shop", true), ("cart,shop", "cart2", false), ("cart-.*,x", "cart-2", true)]
+    {
+        assert_eq!(PatternList::parse_comma(text).unwrap().matches(name), expected, "{text:?} {name:?}");
     }
     let list = PatternList::parse(["cart", "shop-.*", "db"]).unwrap();
     assert_eq!(list.literals().collect::<Vec<_>>(), ["cart", "db"]);
@@ -128,18 +113,9 @@ fn lists_match_any_item_and_everything_when_empty() {
 
 #[test]
 fn equal_texts_are_equal_patterns() {
-    assert_eq!(
-        NamePattern::parse("a.*").unwrap(),
-        NamePattern::parse(" a.* ").unwrap()
-    );
-    assert_ne!(
-        NamePattern::parse("a.*").unwrap(),
-        NamePattern::parse("a.+").unwrap()
-    );
-    assert_eq!(
-        PatternList::parse_comma("a,b").unwrap(),
-        PatternList::parse(["a", "b"]).unwrap()
-    );
+    assert_eq!(NamePattern::parse("a.*").unwrap(), NamePattern::parse(" a.* ").unwrap());
+    assert_ne!(NamePattern::parse("a.*").unwrap(), NamePattern::parse("a.+").unwrap());
+    assert_eq!(PatternList::parse_comma("a,b").unwrap(), PatternList::parse(["a", "b"]).unwrap());
 }
 
 #[test]
@@ -155,12 +131,7 @@ fn groups_have_a_type_or_match_any() {
         ("daemon+agent", DaemonSet, "agent", true),
         ("job+import", Job, "import", true),
         ("cronjob+import", CronJob, "import", true),
-        (
-            "replicationcontroller+old",
-            ReplicationController,
-            "old",
-            true,
-        ),
+        ("replicationcontroller+old", ReplicationController, "old", true),
         ("cart", StatefulSet, "cart", true),
         ("cart", StatefulSet, "cart2", false),
         ("deployment+cart-.*", Deployment, "cart-2", true),
@@ -168,11 +139,7 @@ fn groups_have_a_type_or_match_any() {
         ("*+cart", Job, "cart", true),
         ("cart-[0-9]+", Job, "cart-22", true),
     ] {
-        assert_eq!(
-            GroupPattern::parse(pattern).unwrap().matches(kind, name),
-            expected,
-            "{pattern} {kind} {name}"
-        );
+        assert_eq!(GroupPattern::parse(pattern).unwrap().matches(kind, name), expected, "{pattern} {kind} {name}");
     }
     for (pattern, part) in [
         ("deploymnt+cart", "not a type of group"),
@@ -201,16 +168,8 @@ fn containers_may_name_their_pod() {
         ("web.++side", "web-0", "side", true),
     ] {
         let parsed = ContainerPattern::parse(pattern).unwrap();
-        assert_eq!(
-            parsed.matches(pod, container),
-            expected,
-            "{pattern} {pod} {container}"
-        );
-        assert_eq!(
-            ContainerPattern::parse(&parsed.to_string()).unwrap(),
-            parsed,
-            "{pattern}"
-        );
+        assert_eq!(parsed.matches(pod, container), expected, "{pattern} {pod} {container}");
+        assert_eq!(ContainerPattern::parse(&parsed.to_string()).unwrap(), parsed, "{pattern}");
     }
 }
 
@@ -218,16 +177,6 @@ fn containers_may_name_their_pod() {
 fn text_patterns_are_unanchored_and_bounded() {
     assert!(compile_text("error").unwrap().is_match(b"an error \xff"));
     assert!(compile_text("").is_err());
-    assert!(
-        compile_text("(")
-            .unwrap_err()
-            .to_string()
-            .contains("unclosed group")
-    );
-    assert!(
-        compile_text(r"((\w{100}){100}){100}")
-            .unwrap_err()
-            .to_string()
-            .contains("too big")
-    );
+    assert!(compile_text("(").unwrap_err().to_string().contains("unclosed group"));
+    assert!(compile_text(r"((\w{100}){100}){100}").unwrap_err().to_string().contains("too big"));
 }

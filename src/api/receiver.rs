@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{SecretKeyRef, schema, source::HeaderSpec};
 
 /// Where alerts go. Exactly one of the kinds is set.
-#[derive(
-    CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize,
-)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[kube(
     group = "weir.dev",
     version = "v1alpha1",
@@ -165,10 +163,7 @@ pub struct StdoutReceiver {}
 pub struct WebhookReceiver {
     /// Address to post to, where it is no secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 8, max = 2048),
-        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
-    )]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
     pub url: Option<String>,
     /// The Secret that holds the address to post to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,10 +193,7 @@ pub struct TelegramReceiver {
     pub chat_id: String,
     /// Another address of the API. Default `https://api.telegram.org`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 8, max = 2048),
-        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
-    )]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
     pub base_url: Option<String>,
 }
 
@@ -216,10 +208,7 @@ pub struct PagerDutyReceiver {
     pub severity: PagerDutySeverity,
     /// Another address of the API. Default `https://events.pagerduty.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 8, max = 2048),
-        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
-    )]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
     pub base_url: Option<String>,
 }
 
@@ -246,10 +235,7 @@ pub struct NtfyReceiver {
     pub topic: String,
     /// Address of the server. Default `https://ntfy.sh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 8, max = 2048),
-        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
-    )]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
     pub server: Option<String>,
     /// The Secret that holds an access token, where the server wants one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -318,10 +304,7 @@ pub struct SendGridReceiver {
     pub to: Vec<String>,
     /// Another address of the API. Default `https://api.sendgrid.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 8, max = 2048),
-        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
-    )]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
     pub base_url: Option<String>,
 }
 

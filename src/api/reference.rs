@@ -22,13 +22,7 @@ pub(super) fn markdown(crds: &[CustomResourceDefinition]) -> String {
 
 fn object(page: &mut String, crd: &CustomResourceDefinition) {
     let names = &crd.spec.names;
-    let short = names
-        .short_names
-        .iter()
-        .flatten()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let short = names.short_names.iter().flatten().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     for version in &crd.spec.versions {
         let _ = write!(
             page,
@@ -40,27 +34,17 @@ fn object(page: &mut String, crd: &CustomResourceDefinition) {
             crd.spec.scope.to_lowercase(),
             names.plural,
         );
-        let Some(schema) = version
-            .schema
-            .as_ref()
-            .and_then(|s| s.open_api_v3_schema.as_ref())
-        else {
+        let Some(schema) = version.schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref()) else {
             continue;
         };
         if let Some(text) = &schema.description {
             let _ = write!(page, "\n{text}\n");
         }
-        let fields = version
-            .selectable_fields
-            .iter()
-            .flatten()
-            .map(|f| format!("`{}`", f.json_path.trim_start_matches('.')));
+        let fields =
+            version.selectable_fields.iter().flatten().map(|f| format!("`{}`", f.json_path.trim_start_matches('.')));
         let selectable = fields.collect::<Vec<_>>().join(", ");
         if !selectable.is_empty() {
-            let _ = write!(
-                page,
-                "\nUsable in `--field-selector` (Kubernetes 1.30 and later): {selectable}.\n"
-            );
+            let _ = write!(page, "\nUsable in `--field-selector` (Kubernetes 1.30 and later): {selectable}.\n");
         }
         for part in ["spec", "status"] {
             if let Some(schema) = schema.properties.as_ref().and_then(|map| map.get(part)) {
@@ -79,9 +63,7 @@ fn fields_of(page: &mut String, path: &str, schema: &JSONSchemaProps) {
         let required = schema.required.iter().flatten().any(|r| r == name);
         row(page, &path, field, required);
         match &field.items {
-            Some(JSONSchemaPropsOrArray::Schema(item)) => {
-                fields_of(page, &format!("{path}[]"), item)
-            }
+            Some(JSONSchemaPropsOrArray::Schema(item)) => fields_of(page, &format!("{path}[]"), item),
             _ => fields_of(page, &path, field),
         }
     }
@@ -93,39 +75,23 @@ fn row(page: &mut String, path: &str, field: &JSONSchemaProps, required: bool) {
         (Some(value), _) if !is_empty(&value.0) => format!("`{}`", value.0),
         _ => String::new(),
     };
-    let mut meaning = field
-        .description
-        .clone()
-        .unwrap_or_default()
-        .replace('\n', " ");
+    let mut meaning = field.description.clone().unwrap_or_default().replace('\n', " ");
     let item = match &field.items {
         Some(JSONSchemaPropsOrArray::Schema(item)) => Some(item.as_ref()),
         _ => None,
     };
     for schema in [Some(field), item].into_iter().flatten() {
         for value in schema.enum_.iter().take(1) {
-            let values = value
-                .iter()
-                .filter_map(|v| v.0.as_str())
-                .map(|v| format!("`{v}`"))
-                .collect::<Vec<_>>();
+            let values = value.iter().filter_map(|v| v.0.as_str()).map(|v| format!("`{v}`")).collect::<Vec<_>>();
             let _ = write!(meaning, " One of {}.", values.join(", "));
         }
         for rule in schema.x_kubernetes_validations.iter().flatten() {
-            let _ = write!(
-                meaning,
-                " Rule: {}.",
-                rule.message.as_deref().unwrap_or(&rule.rule)
-            );
+            let _ = write!(meaning, " Rule: {}.", rule.message.as_deref().unwrap_or(&rule.rule));
         }
     }
     meaning.push_str(&bounds(field));
     let meaning = meaning.replace('|', "\\|");
-    let _ = writeln!(
-        page,
-        "| `{path}` | {} | {default} | {meaning} |",
-        type_of(field)
-    );
+    let _ = writeln!(page, "| `{path}` | {} | {default} | {meaning} |", type_of(field));
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -158,9 +124,5 @@ fn bounds(field: &JSONSchemaProps) -> String {
     parts.extend(field.max_items.map(|n| format!("at most {n} items")));
     parts.extend(field.max_properties.map(|n| format!("at most {n} entries")));
     parts.extend(field.max_length.map(|n| format!("at most {n} characters")));
-    if parts.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", parts.join(", "))
-    }
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }

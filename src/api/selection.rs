@@ -43,20 +43,7 @@ pub struct PodSelection {
 }
 
 /// What is asked for, and what one value of a metric stands for.
-#[derive(
-    JsonSchema,
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-)]
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum View {
     /// The whole cluster.
     Cluster,
@@ -97,9 +84,7 @@ impl View {
 }
 
 /// Labels that a pod must have; everything that is written must hold.
-#[derive(
-    JsonSchema, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LabelSelector {
@@ -114,9 +99,7 @@ pub struct LabelSelector {
 }
 
 /// A condition on one label.
-#[derive(
-    KubeSchema, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
     "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
@@ -135,9 +118,7 @@ pub struct LabelRequirement {
 }
 
 /// How a label is compared.
-#[derive(
-    JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LabelOperator {
     /// It is there with one of the values.
     In,
@@ -166,21 +147,13 @@ impl LabelRequirement {
 impl LabelSelector {
     /// Whether everything holds for these labels; an empty selector holds for all.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-            && self
-                .match_expressions
-                .iter()
-                .all(|requirement| requirement.matches(labels))
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
     }
 
     /// As the API server takes it in a query: `app=cart,tier in (a,b),!old`. Empty for an empty selector.
     pub fn to_query(&self) -> String {
-        let equal = self
-            .match_labels
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"));
+        let equal = self.match_labels.iter().map(|(key, value)| format!("{key}={value}"));
         let conditions = self.match_expressions.iter().map(|r| {
             let values = r.values.join(",");
             match r.operator {
@@ -199,17 +172,9 @@ impl PodSelection {
     pub fn compile(&self) -> Result<CompiledSelection, PatternError> {
         Ok(CompiledSelection {
             namespaces: PatternList::parse(&self.namespaces)?,
-            groups: self
-                .groups
-                .iter()
-                .map(|text| GroupPattern::parse(text))
-                .collect::<Result<_, _>>()?,
+            groups: self.groups.iter().map(|text| GroupPattern::parse(text)).collect::<Result<_, _>>()?,
             pods: PatternList::parse(&self.pods)?,
-            containers: self
-                .containers
-                .iter()
-                .map(|text| ContainerPattern::parse(text))
-                .collect::<Result<_, _>>()?,
+            containers: self.containers.iter().map(|text| ContainerPattern::parse(text)).collect::<Result<_, _>>()?,
             labels: self.label_selector.clone().unwrap_or_default(),
             init_containers: self.init_containers,
             ephemeral_containers: self.ephemeral_containers,
@@ -261,21 +226,12 @@ impl CompiledSelection {
             && self.pods.matches(facts.pod)
             && self.labels.matches(facts.labels)
             && (self.groups.is_empty()
-                || self.groups.iter().any(|g| {
-                    facts
-                        .groups
-                        .iter()
-                        .any(|(kind, name)| g.matches(*kind, name))
-                }))
+                || self.groups.iter().any(|g| facts.groups.iter().any(|(kind, name)| g.matches(*kind, name))))
     }
 
     /// Whether a container of a selected pod is selected, by its name.
     pub fn matches_container(&self, pod: &str, container: &str) -> bool {
-        self.containers.is_empty()
-            || self
-                .containers
-                .iter()
-                .any(|pattern| pattern.matches(pod, container))
+        self.containers.is_empty() || self.containers.iter().any(|pattern| pattern.matches(pod, container))
     }
 }
 
@@ -284,18 +240,11 @@ mod tests {
     use super::*;
 
     fn labels(text: &str) -> BTreeMap<String, String> {
-        text.split(',')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect()
+        text.split(',').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     }
 
     fn requirement(key: &str, operator: LabelOperator, values: &[&str]) -> LabelRequirement {
-        LabelRequirement {
-            key: key.into(),
-            operator,
-            values: values.iter().map(|v| (*v).to_owned()).collect(),
-        }
+        LabelRequirement { key: key.into(), operator, values: values.iter().map(|v| (*v).to_owned()).collect() }
     }
 
     #[test]
@@ -313,15 +262,9 @@ mod tests {
             (DoesNotExist, &[], "tier=a", false),
             (DoesNotExist, &[], "app=a", true),
         ] {
-            let selector = LabelSelector {
-                match_expressions: vec![requirement("tier", operator, values)],
-                ..Default::default()
-            };
-            assert_eq!(
-                selector.matches(&labels(text)),
-                expected,
-                "{operator:?} {values:?} {text:?}"
-            );
+            let selector =
+                LabelSelector { match_expressions: vec![requirement("tier", operator, values)], ..Default::default() };
+            assert_eq!(selector.matches(&labels(text)), expected, "{operator:?} {values:?} {text:?}");
         }
     }
 
@@ -354,10 +297,7 @@ mod tests {
                 requirement("y", LabelOperator::DoesNotExist, &[]),
             ],
         };
-        assert_eq!(
-            selector.to_query(),
-            "app=cart,tier in (a,b),env notin (test),x,!y"
-        );
+        assert_eq!(selector.to_query(), "app=cart,tier in (a,b),env notin (test),x,!y");
         assert_eq!(LabelSelector::default().to_query(), "");
     }
 
@@ -392,22 +332,10 @@ mod tests {
                 pods: list(pods),
                 ..Default::default()
             };
-            let owners = [
-                (GroupKind::ReplicaSet, "cart-5d9".to_owned()),
-                (GroupKind::Deployment, "cart".to_owned()),
-            ];
-            let facts = PodFacts {
-                namespace: "shop",
-                pod: "cart-5d9-x",
-                labels: &BTreeMap::new(),
-                groups: &owners,
-            };
+            let owners = [(GroupKind::ReplicaSet, "cart-5d9".to_owned()), (GroupKind::Deployment, "cart".to_owned())];
+            let facts = PodFacts { namespace: "shop", pod: "cart-5d9-x", labels: &BTreeMap::new(), groups: &owners };
             let compiled = selection.compile().unwrap();
-            assert_eq!(
-                compiled.matches(&facts),
-                expected,
-                "{namespaces} {groups} {pods}"
-            );
+            assert_eq!(compiled.matches(&facts), expected, "{namespaces} {groups} {pods}");
         }
     }
 
@@ -420,28 +348,15 @@ mod tests {
             ("web-0+cart side", "web-1", "cart", false),
             ("web-0+cart side", "web-1", "side", true),
         ] {
-            let selection = PodSelection {
-                containers: list(containers),
-                ..Default::default()
-            };
+            let selection = PodSelection { containers: list(containers), ..Default::default() };
             let compiled = selection.compile().unwrap();
-            assert_eq!(
-                compiled.matches_container(pod, container),
-                expected,
-                "{containers} {pod} {container}"
-            );
+            assert_eq!(compiled.matches_container(pod, container), expected, "{containers} {pod} {container}");
         }
     }
 
     #[test]
     fn views_read_in_any_case() {
-        for view in [
-            View::Cluster,
-            View::Namespace,
-            View::Group,
-            View::Pod,
-            View::Container,
-        ] {
+        for view in [View::Cluster, View::Namespace, View::Group, View::Pod, View::Container] {
             assert_eq!(View::parse(view.as_str()), Some(view));
             assert_eq!(View::parse(&view.as_str().to_uppercase()), Some(view));
         }

@@ -95,10 +95,7 @@ impl std::fmt::Display for SourceKind {
 impl SourceSpec {
     /// A source that follows the logs of pods.
     pub fn pod_logs(source: PodLogsSource) -> Self {
-        Self {
-            pod_logs: Some(source),
-            ..Self::default()
-        }
+        Self { pod_logs: Some(source), ..Self::default() }
     }
 
     /// All kinds that are set; a valid spec has exactly one.
@@ -277,9 +274,7 @@ pub struct PodSignalsSource {
 }
 
 /// How grave a signal is.
-#[derive(
-    JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SignalLevel {
     /// Good to know.
     Info,
@@ -330,10 +325,7 @@ pub struct ContainersSource {
 #[x_kube(validation = ("has(self.value) != has(self.valueFrom)", "set either value or valueFrom"))]
 pub struct HeaderSpec {
     /// Name of the header.
-    #[schemars(
-        length(min = 1, max = 128),
-        regex(pattern = r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
-    )]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[-!#$%&'*+.^_`|~0-9A-Za-z]+$"))]
     pub name: String,
     /// Its value, where it is no secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -349,10 +341,7 @@ pub struct HeaderSpec {
 #[serde(rename_all = "camelCase")]
 pub struct HttpSource {
     /// Address, beginning with `http://` or `https://`. No user or password in it: use a header.
-    #[schemars(
-        length(min = 8, max = 2048),
-        regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$")
-    )]
+    #[schemars(length(min = 8, max = 2048), regex(pattern = r"^https?://[^/@\s]+(/\S*|\?\S*)?$"))]
     pub url: String,
     /// Headers to send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -391,10 +380,7 @@ pub enum HttpMode {
 #[serde(rename_all = "camelCase")]
 pub struct WebSocketSource {
     /// Address, beginning with `ws://` or `wss://`. No user or password in it: use a header.
-    #[schemars(
-        length(min = 6, max = 2048),
-        regex(pattern = r"^wss?://[^/@\s]+(/\S*|\?\S*)?$")
-    )]
+    #[schemars(length(min = 6, max = 2048), regex(pattern = r"^wss?://[^/@\s]+(/\S*|\?\S*)?$"))]
     pub url: String,
     /// Headers to send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -418,10 +404,7 @@ pub struct WebSocketSource {
 ))]
 pub struct TcpSource {
     /// `host:port` to connect to, or to listen on.
-    #[schemars(
-        length(min = 3, max = 261),
-        regex(pattern = r"^(\[[0-9a-fA-F:.]+\]|[^\s:/@]+):[0-9]{1,5}$")
-    )]
+    #[schemars(length(min = 3, max = 261), regex(pattern = r"^(\[[0-9a-fA-F:.]+\]|[^\s:/@]+):[0-9]{1,5}$"))]
     pub address: String,
     /// Speak TLS, trusting the system's roots. Default false.
     #[serde(default)]

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{DurationText, SourceSpec, schema};
 
 /// A source, what to keep of it, and what to watch for in it.
-#[derive(
-    CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize,
-)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[kube(
     group = "weir.dev",
     version = "v1alpha1",
@@ -125,10 +123,7 @@ pub struct RuleSpec {
     pub cooldown: DurationText,
     /// Fires only when it matches so often in so long, such as `5 in 2s`. Default: each match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(max = 48),
-        regex(pattern = r"^[1-9][0-9]{0,8} in ([0-9]+(ms|s|m|h|d))+$")
-    )]
+    #[schemars(length(max = 48), regex(pattern = r"^[1-9][0-9]{0,8} in ([0-9]+(ms|s|m|h|d))+$"))]
     pub threshold: Option<String>,
     /// Names of AlertReceivers in the same namespace.
     #[serde(default)]

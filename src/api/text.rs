@@ -11,13 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::duration::{self, DurationError};
 
 /// A length of time as written in a spec: `300ms`, `60s`, `5m`, `1h30m`, `7d`.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct DurationText(
-    #[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))] pub String,
-);
+pub struct DurationText(#[schemars(length(min = 2, max = 32), regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))] pub String);
 
 impl DurationText {
     /// The value, or what is wrong with the text.
@@ -39,9 +35,7 @@ impl From<Duration> for DurationText {
 }
 
 /// A point in time as written in a spec: RFC 3339, such as `2026-11-03T09:30:00Z`.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(extend("format" = "date-time"))]
 pub struct TimeText(#[schemars(length(max = 64))] pub String);
@@ -89,24 +83,14 @@ impl Threshold {
     /// Reads a threshold.
     pub fn parse(text: &str) -> Result<Self, ThresholdError> {
         let (count, within) = text.split_once(" in ").ok_or(ThresholdError::Form)?;
-        let count = count
-            .parse()
-            .ok()
-            .filter(|count| *count > 0)
-            .ok_or(ThresholdError::Form)?;
+        let count = count.parse().ok().filter(|count| *count > 0).ok_or(ThresholdError::Form)?;
         let within = duration::parse(within).map_err(ThresholdError::Within)?;
-        if within.is_zero() {
-            Err(ThresholdError::Form)
-        } else {
-            Ok(Self { count, within })
-        }
+        if within.is_zero() { Err(ThresholdError::Form) } else { Ok(Self { count, within }) }
     }
 }
 
 /// One value in a Secret of the same namespace.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SecretKeyRef {

@@ -73,9 +73,7 @@ pub enum ServerError {
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => "stop the other process, or choose another port",
-        std::io::ErrorKind::AddrNotAvailable => {
-            "choose an address that this machine has, such as 0.0.0.0"
-        }
+        std::io::ErrorKind::AddrNotAvailable => "choose an address that this machine has, such as 0.0.0.0",
         std::io::ErrorKind::PermissionDenied => "choose a port above 1023",
         _ => "choose another address",
     }
@@ -119,19 +117,8 @@ impl Server {
         let bound = listener.local_addr().map_err(failed)?;
         let places = Places::new(limits.connections, limits.connections_per_source);
         let refusals = Arc::new(Semaphore::new(REFUSALS));
-        let shared = Shared {
-            limits,
-            tls,
-            places,
-            refusals,
-            metrics,
-            drain,
-        };
-        Ok(Self {
-            listener,
-            address: bound,
-            shared: Arc::new(shared),
-        })
+        let shared = Shared { limits, tls, places, refusals, metrics, drain };
+        Ok(Self { listener, address: bound, shared: Arc::new(shared) })
     }
 
     /// The address that is listened on, with the port that the system chose where 0 was asked for.
@@ -158,10 +145,7 @@ impl Server {
         tracing::info!(address = %self.address, tls = shared.tls.is_some(), "The endpoint accepts connections");
         let accepting = accept_all(self.listener, Arc::clone(&shared), service);
         shared.drain.draining().run_until_cancelled(accepting).await;
-        tracing::info!(
-            ?grace,
-            "The endpoint accepts no more connections and drains"
-        );
+        tracing::info!(?grace, "The endpoint accepts no more connections and drains");
         shared.drain.shutdown(grace).await
     }
 }
@@ -190,14 +174,10 @@ where
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, %address, "TCP_NODELAY could not be set");
         }
-        let peer = Peer {
-            address,
-            connection,
-        };
+        let peer = Peer { address, connection };
         match shared.places.take(address.ip()) {
             Some(place) => {
-                let task =
-                    connection_task(Arc::clone(&shared), socket, peer, place, service.clone());
+                let task = connection_task(Arc::clone(&shared), socket, peer, place, service.clone());
                 shared.drain.spawn(task);
             }
             None => refuse(&shared, socket, peer),
@@ -213,13 +193,8 @@ struct Backoff(u32);
 
 impl Backoff {
     async fn wait(&mut self, error: &std::io::Error) {
-        use std::io::ErrorKind::{
-            ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted,
-        };
-        if matches!(
-            error.kind(),
-            ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-        ) {
+        use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
             return;
         }
         if self.0 == 0 {
@@ -231,13 +206,8 @@ impl Backoff {
 }
 
 /// One connection from its first byte to its end, or to its upgrade.
-async fn connection_task<S, B>(
-    shared: Arc<Shared>,
-    socket: TcpStream,
-    peer: Peer,
-    place: Place,
-    service: S,
-) where
+async fn connection_task<S, B>(shared: Arc<Shared>, socket: TcpStream, peer: Peer, place: Place, service: S)
+where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
@@ -248,10 +218,7 @@ async fn connection_task<S, B>(
     let counted = shared.metrics.connected(Transport::Http);
     let keep = (place, counted, shared.drain.tracker().token());
     let busy = Busy::default();
-    let timeouts = Timeouts {
-        head: shared.limits.head_timeout,
-        stall: shared.limits.stall_timeout,
-    };
+    let timeouts = Timeouts { head: shared.limits.head_timeout, stall: shared.limits.stall_timeout };
     let drain = shared.drain.clone();
     match &shared.tls {
         None => {
@@ -273,10 +240,7 @@ async fn handshake(
     socket: TcpStream,
     peer: Peer,
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-    let shaken = timeout(
-        shared.limits.handshake_timeout,
-        tls.acceptor().accept(socket),
-    );
+    let shaken = timeout(shared.limits.handshake_timeout, tls.acceptor().accept(socket));
     let failure = match shared.drain.draining().run_until_cancelled(shaken).await? {
         Ok(Ok(socket)) => return Some(socket),
         Ok(Err(error)) => error.to_string(),
@@ -310,15 +274,10 @@ where
                 }
                 _ => Some(guard),
             };
-            Ok::<_, std::io::Error>(response.map(|body| Answering {
-                body: Box::pin(body),
-                guard,
-            }))
+            Ok::<_, std::io::Error>(response.map(|body| Answering { body: Box::pin(body), guard }))
         }
     });
-    let connection = builder(&shared.limits)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+    let connection = builder(&shared.limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -52,11 +52,7 @@ pub(super) struct Place {
 
 impl Places {
     pub(super) fn new(total: usize, per_source: usize) -> Arc<Self> {
-        Arc::new(Self {
-            total,
-            per_source,
-            taken: Mutex::default(),
-        })
+        Arc::new(Self { total, per_source, taken: Mutex::default() })
     }
 
     /// A place for a connection from `address`, or `None` where a cap is reached.
@@ -69,10 +65,7 @@ impl Places {
         }
         taken.total += 1;
         taken.by_source.insert(source, here + 1);
-        Some(Place {
-            places: Arc::clone(self),
-            source,
-        })
+        Some(Place { places: Arc::clone(self), source })
     }
 }
 
@@ -183,11 +176,7 @@ pub(super) struct Timeouts {
 }
 
 /// What lives exactly as long as the socket.
-pub(super) type Keep = (
-    Place,
-    crate::telemetry::Connected,
-    tokio_util::task::task_tracker::TaskTrackerToken,
-);
+pub(super) type Keep = (Place, crate::telemetry::Connected, tokio_util::task::task_tracker::TaskTrackerToken);
 
 impl<T> Stream<T> {
     /// Wraps a fresh connection. The first request head is due from now.
@@ -209,9 +198,7 @@ impl<T> Stream<T> {
         if self.busy.is_busy() {
             self.head_deadline = None;
         }
-        self.head_deadline
-            .as_mut()
-            .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+        self.head_deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
     }
 
     /// Bytes came. If no request is being answered, they begin a head, which now has its time to be complete.
@@ -226,20 +213,15 @@ impl<T> Stream<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.aborted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
-            Poll::Pending if self.poll_head_overdue(cx) => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the request head did not arrive in time",
-            ))),
+            Poll::Pending if self.poll_head_overdue(cx) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request head did not arrive in time")))
+            }
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
                 self.heard();
                 Poll::Ready(Ok(()))
@@ -251,11 +233,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
 
 impl<T> Stream<T> {
     /// Passes on what a write came to, and turns one that has stalled for too long into an error.
-    fn watched<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<R>>,
-    ) -> Poll<io::Result<R>> {
+    fn watched<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if self.drain.closed().is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -264,23 +242,14 @@ impl<T> Stream<T> {
             return written;
         }
         let stall = self.timeouts.stall;
-        let deadline = self
-            .write_deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         ready!(deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the peer takes nothing of what is sent",
-        )))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing of what is sent")))
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.watched(cx, written)
     }

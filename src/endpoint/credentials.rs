@@ -44,9 +44,7 @@ pub enum CredentialError {
     #[error("the credential cannot be understood; send Authorization: Bearer KEY")]
     Malformed,
     /// A key in the URL where that is switched off.
-    #[error(
-        "a key in the URL is refused; send Authorization: Bearer KEY, or get a ticket from /api/v1/tickets"
-    )]
+    #[error("a key in the URL is refused; send Authorization: Bearer KEY, or get a ticket from /api/v1/tickets")]
     InUrl,
 }
 
@@ -70,11 +68,7 @@ pub fn presented(
     in_url: KeyInUrl,
 ) -> Result<Option<Presented>, CredentialError> {
     let mut found = None;
-    for value in headers
-        .get_all(AUTHORIZATION)
-        .iter()
-        .chain(headers.get_all(AUTHENTICATION))
-    {
+    for value in headers.get_all(AUTHORIZATION).iter().chain(headers.get_all(AUTHENTICATION)) {
         let text = value.to_str().map_err(|_| CredentialError::Malformed)?;
         only(&mut found, Presented::Key(bearer(text)?))?;
     }
@@ -97,18 +91,11 @@ pub fn presented(
 }
 
 /// The credential of the request as a warp filter; a bad one rejects with 400.
-pub fn filter(
-    in_url: KeyInUrl,
-) -> impl Filter<Extract = (Option<Presented>,), Error = warp::Rejection> + Clone {
-    let query = warp::query::raw()
-        .map(Some)
-        .or_else(|_| async { Ok::<_, warp::Rejection>((None,)) });
-    warp::header::headers_cloned().and(query).and_then(
-        move |headers: HeaderMap, query: Option<String>| async move {
-            presented(&headers, query.as_deref(), in_url)
-                .map_err(|error| warp::reject::custom(Problem::from(error)))
-        },
-    )
+pub fn filter(in_url: KeyInUrl) -> impl Filter<Extract = (Option<Presented>,), Error = warp::Rejection> + Clone {
+    let query = warp::query::raw().map(Some).or_else(|_| async { Ok::<_, warp::Rejection>((None,)) });
+    warp::header::headers_cloned().and(query).and_then(move |headers: HeaderMap, query: Option<String>| async move {
+        presented(&headers, query.as_deref(), in_url).map_err(|error| warp::reject::custom(Problem::from(error)))
+    })
 }
 
 /// The subprotocols that a WebSocket client offers, in its order.
@@ -130,10 +117,7 @@ fn only(found: &mut Option<Presented>, one: Presented) -> Result<(), CredentialE
 }
 
 fn bearer(text: &str) -> Result<SecretString, CredentialError> {
-    let (scheme, key) = text
-        .trim()
-        .split_once(' ')
-        .ok_or(CredentialError::Malformed)?;
+    let (scheme, key) = text.trim().split_once(' ').ok_or(CredentialError::Malformed)?;
     let key = key.trim_start();
     if !scheme.eq_ignore_ascii_case("bearer") || key.is_empty() || key.contains([' ', '\t']) {
         return Err(CredentialError::Malformed);
@@ -169,11 +153,7 @@ mod tests {
     use rstest::rstest;
     use secrecy::ExposeSecret as _;
 
-    fn look(
-        headers: &[(&'static str, &str)],
-        query: &str,
-        in_url: KeyInUrl,
-    ) -> Result<String, CredentialError> {
+    fn look(headers: &[(&'static str, &str)], query: &str, in_url: KeyInUrl) -> Result<String, CredentialError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
@@ -210,18 +190,12 @@ mod tests {
         #[case] query: &str,
         #[case] expected: Result<&str, CredentialError>,
     ) {
-        assert_eq!(
-            look(headers, query, KeyInUrl::Refused),
-            expected.map(ToOwned::to_owned)
-        );
+        assert_eq!(look(headers, query, KeyInUrl::Refused), expected.map(ToOwned::to_owned));
     }
 
     #[test]
     fn a_key_in_the_url_is_taken_only_where_the_operator_allows_it() {
-        assert_eq!(
-            look(&[], "access_token=k", KeyInUrl::Accepted),
-            Ok("key k".to_owned())
-        );
+        assert_eq!(look(&[], "access_token=k", KeyInUrl::Accepted), Ok("key k".to_owned()));
     }
 
     #[test]

@@ -59,14 +59,9 @@ impl Default for Drain {
 impl Drain {
     /// A drain in phase [`Phase::Serving`].
     pub fn new() -> Self {
-        let inner = Inner {
-            draining: CancellationToken::new(),
-            closed: CancellationToken::new(),
-            tracker: TaskTracker::new(),
-        };
-        Self {
-            inner: Arc::new(inner),
-        }
+        let inner =
+            Inner { draining: CancellationToken::new(), closed: CancellationToken::new(), tracker: TaskTracker::new() };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Where the endpoint stands now.
@@ -112,19 +107,13 @@ impl Drain {
     pub async fn shutdown(&self, grace: Duration) -> Drained {
         self.begin();
         self.inner.tracker.close();
-        let clean = tokio::time::timeout(grace, self.inner.tracker.wait())
-            .await
-            .is_ok();
+        let clean = tokio::time::timeout(grace, self.inner.tracker.wait()).await.is_ok();
         let left = self.inner.tracker.len();
         self.inner.closed.cancel();
         if clean {
             return Drained::Clean;
         }
-        tracing::warn!(
-            left,
-            ?grace,
-            "Clients did not leave in time and were cut off"
-        );
+        tracing::warn!(left, ?grace, "Clients did not leave in time and were cut off");
         self.settle().await;
         Drained::Aborted(left)
     }

@@ -28,19 +28,13 @@ impl Readiness {
     /// Adds a check, which fails with "has not started" until it is told otherwise.
     pub fn check(&self, name: &'static str) -> Check {
         self.set(name, Some("has not started".to_owned()));
-        Check {
-            name,
-            readiness: self.clone(),
-        }
+        Check { name, readiness: self.clone() }
     }
 
     /// The failing checks with their reasons, by name; empty where all is well.
     pub fn failing(&self) -> Vec<(&'static str, String)> {
         let checks = self.checks.lock();
-        checks
-            .iter()
-            .filter_map(|(name, state)| Some((*name, state.clone()?)))
-            .collect()
+        checks.iter().filter_map(|(name, state)| Some((*name, state.clone()?))).collect()
     }
 
     fn set(&self, name: &'static str, state: Option<String>) {
@@ -76,34 +70,18 @@ pub fn routes(
     metrics: Arc<Metrics>,
 ) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
     let get = warp::get().or(warp::head()).unify();
-    let live = warp::path!("livez")
-        .or(warp::path!("healthz"))
-        .unify()
-        .and(get)
-        .map(ok);
-    let ready = warp::path!("readyz")
-        .and(get)
-        .map(move || answer_ready(&readiness, &drain));
-    let scrape = warp::path!("metrics")
-        .and(get)
-        .and(warp::header::optional("accept"))
-        .map(move |accept: Option<String>| {
+    let live = warp::path!("livez").or(warp::path!("healthz")).unify().and(get).map(ok);
+    let ready = warp::path!("readyz").and(get).map(move || answer_ready(&readiness, &drain));
+    let scrape =
+        warp::path!("metrics").and(get).and(warp::header::optional("accept")).map(move |accept: Option<String>| {
             let format = asked_for(accept.as_deref());
-            reply::text(
-                StatusCode::OK,
-                format.content_type(),
-                metrics.encode(format),
-            )
+            reply::text(StatusCode::OK, format.content_type(), metrics.encode(format))
         });
     live.or(ready).unify().or(scrape).unify()
 }
 
 fn ok() -> Response {
-    reply::text(
-        StatusCode::OK,
-        "text/plain; charset=utf-8",
-        "ok\n".to_owned(),
-    )
+    reply::text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned())
 }
 
 fn answer_ready(readiness: &Readiness, drain: &Drain) -> Response {
@@ -122,15 +100,8 @@ fn answer_ready(readiness: &Readiness, drain: &Drain) -> Response {
         failing.push(("serving", "the endpoint is shutting down".to_owned()));
     }
     let ready = failing.is_empty();
-    let failing = failing
-        .into_iter()
-        .map(|(check, reason)| Failing { check, reason })
-        .collect();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let failing = failing.into_iter().map(|(check, reason)| Failing { check, reason }).collect();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     reply::json(status, &Answer { ready, failing })
 }
 
@@ -161,10 +132,7 @@ mod tests {
         let failing = r#"{"ready":false,"failing":[{"check":"watch","reason":"has not started"}]}"#;
         assert_eq!(asked().await, (503, failing.to_owned()));
         watch.pass();
-        assert_eq!(
-            asked().await,
-            (200, r#"{"ready":true,"failing":[]}"#.to_owned())
-        );
+        assert_eq!(asked().await, (200, r#"{"ready":true,"failing":[]}"#.to_owned()));
         watch.fail("the API server is away");
         assert!(asked().await.1.contains("the API server is away"));
         watch.pass();
@@ -182,12 +150,7 @@ mod tests {
         let kind = plain.headers()["content-type"].to_str().unwrap();
         assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
         let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
-        let open = ask(
-            routes,
-            Request::get("/metrics").header("accept", accept),
-            "",
-        )
-        .await;
+        let open = ask(routes, Request::get("/metrics").header("accept", accept), "").await;
         assert!(open.body().ends_with("# EOF\n"));
     }
 }

@@ -41,17 +41,11 @@ mod testing {
     use std::convert::Infallible;
     use tower::{Service, ServiceExt as _};
 
-    pub(super) async fn ask<S>(
-        service: S,
-        request: http::request::Builder,
-        body: &str,
-    ) -> Response<String>
+    pub(super) async fn ask<S>(service: S, request: http::request::Builder, body: &str) -> Response<String>
     where
         S: Service<Request<Full<Bytes>>, Response = warp::reply::Response, Error = Infallible>,
     {
-        let request = request
-            .body(Full::new(Bytes::from(body.to_owned())))
-            .unwrap();
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
         let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Response::from_parts(parts, String::from_utf8(bytes.to_vec()).unwrap())

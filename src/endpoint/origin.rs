@@ -5,8 +5,8 @@
 use futures::future::BoxFuture;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST,
-    HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderValue, ORIGIN,
+    VARY,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use std::sync::Arc;
@@ -20,8 +20,7 @@ use tower::Service;
 /// `allowed` must hold `*`. The origin `null` of sandboxed pages is never the same as anything.
 pub fn origin_allowed(origin: Option<&str>, allowed: &[String], host: Option<&str>) -> bool {
     let Some(origin) = origin else { return true };
-    let listed =
-        |entry: &String| entry == "*" || entry.trim_end_matches('/').eq_ignore_ascii_case(origin);
+    let listed = |entry: &String| entry == "*" || entry.trim_end_matches('/').eq_ignore_ascii_case(origin);
     same_origin(origin, host) || allowed.iter().any(listed)
 }
 
@@ -32,9 +31,7 @@ pub fn request_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
     match (origins.next(), origins.next()) {
         (None, _) => true,
-        (Some(one), None) => one
-            .to_str()
-            .is_ok_and(|origin| origin_allowed(Some(origin), allowed, host)),
+        (Some(one), None) => one.to_str().is_ok_and(|origin| origin_allowed(Some(origin), allowed, host)),
         (Some(_), Some(_)) => false,
     }
 }
@@ -65,10 +62,7 @@ pub struct Cors<S> {
 impl<S> Cors<S> {
     /// Wraps a service. An empty list changes no answer.
     pub fn new(inner: S, allowed: impl Into<Arc<[String]>>) -> Self {
-        Self {
-            inner,
-            allowed: allowed.into(),
-        }
+        Self { inner, allowed: allowed.into() }
     }
 }
 
@@ -89,17 +83,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let origin = request.headers().get(ORIGIN).cloned();
-        let may = origin.filter(|_| {
-            !self.allowed.is_empty() && request_allowed(request.headers(), &self.allowed)
-        });
+        let may = origin.filter(|_| !self.allowed.is_empty() && request_allowed(request.headers(), &self.allowed));
         let Some(origin) = may else {
             return Box::pin(self.inner.call(request));
         };
-        if request.method() == Method::OPTIONS
-            && request
-                .headers()
-                .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-        {
+        if request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
             let mut response = Response::new(R::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
             preflight(response.headers_mut());
@@ -117,9 +105,8 @@ where
 
 fn preflight(headers: &mut HeaderMap) {
     let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
-    let asked = HeaderValue::from_static(
-        "authorization, content-type, last-event-id, x-stream-metadata, x-stream-offset",
-    );
+    let asked =
+        HeaderValue::from_static("authorization, content-type, last-event-id, x-stream-metadata, x-stream-offset");
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
@@ -128,10 +115,8 @@ fn preflight(headers: &mut HeaderMap) {
 /// The origin is repeated, never `*`, and no credentials are allowed: keys come in headers, not in cookies.
 fn mark(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(
-        ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("x-stream-id, x-stream-metadata, retry-after"),
-    );
+    headers
+        .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-stream-id, x-stream-metadata, retry-after"));
     headers.append(VARY, HeaderValue::from_static("origin"));
 }
 
@@ -180,10 +165,7 @@ mod tests {
                 .body(())
                 .unwrap();
             let answer = service.clone().oneshot(request).await.unwrap();
-            assert_eq!(
-                answer.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN),
-                listed
-            );
+            assert_eq!(answer.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), listed);
             assert_eq!(answer.body().is_empty(), listed);
         }
     }

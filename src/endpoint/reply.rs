@@ -3,8 +3,7 @@
 use crate::telemetry::Category;
 use http::StatusCode;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use serde::Serialize;
 use std::borrow::Cow;
@@ -36,29 +35,18 @@ impl Problem {
 
     /// A problem with a status that no category has, such as 404 or 413.
     pub fn with_status(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-            header: None,
-        }
+        Self { status, message: message.into(), header: None }
     }
 
     /// 401: no key was presented.
     pub fn unauthenticated() -> Self {
-        Self::with_status(
-            StatusCode::UNAUTHORIZED,
-            "an access key is needed; send Authorization: Bearer KEY",
-        )
-        .header(
-            WWW_AUTHENTICATE,
-            HeaderValue::from_static(r#"Bearer realm="API Key""#),
-        )
+        Self::with_status(StatusCode::UNAUTHORIZED, "an access key is needed; send Authorization: Bearer KEY")
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="API Key""#))
     }
 
     /// 401: the key that was presented is not, or no longer, a good one.
     pub fn wrong_key(message: impl Into<Cow<'static, str>>) -> Self {
-        let challenge =
-            HeaderValue::from_static(r#"Bearer realm="API Key", error="invalid_token""#);
+        let challenge = HeaderValue::from_static(r#"Bearer realm="API Key", error="invalid_token""#);
         Self::with_status(StatusCode::UNAUTHORIZED, message).header(WWW_AUTHENTICATE, challenge)
     }
 
@@ -88,12 +76,7 @@ impl Reply for Problem {
         struct Body<'a> {
             error: &'a str,
         }
-        let mut response = json(
-            self.status,
-            &Body {
-                error: &self.message,
-            },
-        );
+        let mut response = json(self.status, &Body { error: &self.message });
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
         }
@@ -151,42 +134,21 @@ fn problem_of(rejection: &warp::Rejection) -> Problem {
     if let Some(problem) = rejection.find::<Problem>() {
         problem.clone()
     } else if rejection.find::<reject::PayloadTooLarge>().is_some() {
-        plain(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is larger than this route accepts",
-        )
+        plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this route accepts")
     } else if rejection.find::<reject::LengthRequired>().is_some() {
         plain(StatusCode::LENGTH_REQUIRED, "send a Content-Length")
     } else if rejection.find::<reject::UnsupportedMediaType>().is_some() {
-        plain(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "send Content-Type: application/json",
-        )
+        plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json")
     } else if let Some(error) = rejection.find::<BodyDeserializeError>() {
-        Problem::new(
-            Category::Invalid,
-            format!("the body cannot be understood: {}", brief(error)),
-        )
+        Problem::new(Category::Invalid, format!("the body cannot be understood: {}", brief(error)))
     } else if rejection.find::<reject::InvalidQuery>().is_some() {
-        Problem::new(
-            Category::Invalid,
-            "the query parameters cannot be understood",
-        )
+        Problem::new(Category::Invalid, "the query parameters cannot be understood")
     } else if let Some(header) = rejection.find::<reject::InvalidHeader>() {
-        Problem::new(
-            Category::Invalid,
-            format!("the header {} cannot be understood", header.name()),
-        )
+        Problem::new(Category::Invalid, format!("the header {} cannot be understood", header.name()))
     } else if let Some(header) = rejection.find::<reject::MissingHeader>() {
-        Problem::new(
-            Category::Invalid,
-            format!("the header {} is missing", header.name()),
-        )
+        Problem::new(Category::Invalid, format!("the header {} is missing", header.name()))
     } else if rejection.find::<reject::MethodNotAllowed>().is_some() {
-        plain(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "this method is not allowed here",
-        )
+        plain(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here")
     } else if rejection.is_not_found() {
         plain(StatusCode::NOT_FOUND, "there is nothing at this path")
     } else {
@@ -198,8 +160,7 @@ fn problem_of(rejection: &warp::Rejection) -> Problem {
 /// The position and kind of a serde error, without an unbounded piece of the body.
 fn brief(error: &BodyDeserializeError) -> String {
     const MOST: usize = 200;
-    let text =
-        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     text.chars().take(MOST).collect()
 }
 
@@ -215,8 +176,8 @@ mod tests {
             .and(warp::body::content_length_limit(16))
             .and(warp::body::json())
             .map(|_: Vec<u8>| "taken");
-        let denied = warp::path!("denied")
-            .and_then(|| async { Err::<&str, _>(reject::custom(Problem::unauthenticated())) });
+        let denied =
+            warp::path!("denied").and_then(|| async { Err::<&str, _>(reject::custom(Problem::unauthenticated())) });
         let routes = post.or(denied).recover(recover);
         let json = "application/json";
         let table = [
@@ -229,11 +190,8 @@ mod tests {
         ];
         for (method, path, kind, body, status) in table {
             let request = http::Request::builder().method(method).uri(path);
-            let request = request
-                .header("content-type", kind)
-                .header("content-length", body.len());
-            let answer =
-                crate::endpoint::testing::ask(warp::service(routes.clone()), request, body).await;
+            let request = request.header("content-type", kind).header("content-length", body.len());
+            let answer = crate::endpoint::testing::ask(warp::service(routes.clone()), request, body).await;
             assert_eq!(answer.status(), status, "{method} {path}");
             assert_eq!(answer.headers()["content-type"], json);
             assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
@@ -245,16 +203,8 @@ mod tests {
 
     #[test]
     fn a_wrong_key_is_challenged_otherwise_than_a_missing_one() {
-        let of = |p: Problem| {
-            p.into_response().headers()[WWW_AUTHENTICATE]
-                .to_str()
-                .unwrap()
-                .to_owned()
-        };
+        let of = |p: Problem| p.into_response().headers()[WWW_AUTHENTICATE].to_str().unwrap().to_owned();
         assert_eq!(of(Problem::unauthenticated()), r#"Bearer realm="API Key""#);
-        assert_eq!(
-            of(Problem::wrong_key("no")),
-            r#"Bearer realm="API Key", error="invalid_token""#
-        );
+        assert_eq!(of(Problem::wrong_key("no")), r#"Bearer realm="API Key", error="invalid_token""#);
     }
 }

@@ -28,10 +28,7 @@ pub struct EventLimits {
 
 impl Default for EventLimits {
     fn default() -> Self {
-        Self {
-            keep_alive: Duration::from_secs(15),
-            retry: Duration::from_secs(2),
-        }
+        Self { keep_alive: Duration::from_secs(15), retry: Duration::from_secs(2) }
     }
 }
 
@@ -67,11 +64,7 @@ impl Frame<'_> {
 /// A client could otherwise be made to see fields that are not there.
 fn field(out: &mut BytesMut, name: &[u8], value: &str) {
     out.put_slice(name);
-    out.extend(
-        value
-            .bytes()
-            .filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)),
-    );
+    out.extend(value.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)));
     out.put_u8(b'\n');
 }
 
@@ -115,9 +108,7 @@ pub fn respond(
     let mut response = warp::reply::stream(body).into_response();
     secure(&mut response, HeaderValue::from_static(CONTENT_TYPE));
     // Proxies that buffer would hold events back.
-    response
-        .headers_mut()
-        .insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
@@ -155,8 +146,7 @@ impl<S: Stream> Stream for InSync<S> {
 }
 
 /// The position that a reconnecting client asks to go on from: its `Last-Event-ID` header.
-pub fn last_event_id()
--> impl warp::Filter<Extract = (Option<String>,), Error = warp::Rejection> + Copy {
+pub fn last_event_id() -> impl warp::Filter<Extract = (Option<String>,), Error = warp::Rejection> + Copy {
     warp::header::optional("last-event-id")
 }
 
@@ -184,13 +174,8 @@ mod tests {
         let farewell = Bytes::from_static(b"data: bye\n\n");
         let first = Bytes::from_static(b"data: 1\n\n");
         let frames = stream::iter([first]).chain(stream::pending());
-        let mut body =
-            respond(frames, farewell, &EventLimits::default(), &drain, &metrics).into_body();
-        let mut next = async || {
-            body.frame()
-                .await
-                .map(|frame| frame.unwrap().into_data().unwrap())
-        };
+        let mut body = respond(frames, farewell, &EventLimits::default(), &drain, &metrics).into_body();
+        let mut next = async || body.frame().await.map(|frame| frame.unwrap().into_data().unwrap());
         assert_eq!(next().await.unwrap(), "retry: 2000\n\n");
         assert_eq!(next().await.unwrap(), "data: 1\n\n");
         assert_eq!(next().await.unwrap(), ": keep-alive\n\n");

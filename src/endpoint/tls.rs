@@ -27,11 +27,7 @@ pub struct Files {
 impl Files {
     /// These two files, looked at every 10 s.
     pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self {
-            certificate: certificate.into(),
-            key: key.into(),
-            poll: Duration::from_secs(10),
-        }
+        Self { certificate: certificate.into(), key: key.into(), poll: Duration::from_secs(10) }
     }
 }
 
@@ -94,11 +90,7 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self {
-            config: Arc::new(config),
-            current,
-            files,
-        })
+        Ok(Self { config: Arc::new(config), current, files })
     }
 
     /// What shakes hands with clients, always with the pair in use at that moment.
@@ -127,11 +119,7 @@ impl Tls {
         let (tls, stop) = (self.clone(), drain.draining().clone());
         drain.spawn(async move {
             let mut failed = None;
-            while stop
-                .run_until_cancelled(tokio::time::sleep(tls.files.poll))
-                .await
-                .is_some()
-            {
+            while stop.run_until_cancelled(tokio::time::sleep(tls.files.poll)).await.is_some() {
                 tls.look(&mut failed).await;
             }
         });
@@ -164,9 +152,7 @@ impl Tls {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls")
-            .field("files", &self.files)
-            .finish_non_exhaustive()
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -184,16 +170,8 @@ struct Pair {
 
 impl Pair {
     fn read(files: &Files) -> Result<Self, TlsError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| TlsError::Read {
-                path: path.to_owned(),
-                source,
-            })
-        };
-        Ok(Self {
-            certificate: read(&files.certificate)?,
-            key: read(&files.key)?,
-        })
+        let read = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
+        Ok(Self { certificate: read(&files.certificate)?, key: read(&files.key)? })
     }
 
     fn digest(&self) -> [u8; 32] {
@@ -204,11 +182,7 @@ impl Pair {
         hash.finalize().into()
     }
 
-    fn certified(
-        &self,
-        files: &Files,
-        provider: &CryptoProvider,
-    ) -> Result<CertifiedKey, TlsError> {
+    fn certified(&self, files: &Files, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
         let pem = |path: &Path| {
             let path = path.to_owned();
             move |source| TlsError::Pem { path, source }
@@ -217,9 +191,7 @@ impl Pair {
             .collect::<Result<Vec<_>, _>>()
             .map_err(pem(&files.certificate))?;
         if chain.is_empty() {
-            return Err(pem(&files.certificate)(
-                rustls::pki_types::pem::Error::NoItemsFound,
-            ));
+            return Err(pem(&files.certificate)(rustls::pki_types::pem::Error::NoItemsFound));
         }
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(pem(&files.key))?;
         CertifiedKey::from_der(chain, key, provider).map_err(TlsError::Pair)
@@ -240,11 +212,7 @@ mod tests {
     fn a_broken_pair_is_refused_and_the_old_one_stays() {
         let dir = tempfile::tempdir().unwrap();
         write_pair(dir.path());
-        let tls = Tls::load(Files::new(
-            dir.path().join("tls.crt"),
-            dir.path().join("tls.key"),
-        ))
-        .unwrap();
+        let tls = Tls::load(Files::new(dir.path().join("tls.crt"), dir.path().join("tls.key"))).unwrap();
         assert!(!tls.reload().unwrap(), "nothing has changed");
         let before = tls.current.key.load_full();
 
@@ -255,10 +223,7 @@ mod tests {
         }
         write_pair(dir.path());
         std::fs::write(dir.path().join("tls.key"), good).unwrap();
-        assert!(
-            matches!(tls.reload(), Err(TlsError::Pair(_))),
-            "the key of another certificate"
-        );
+        assert!(matches!(tls.reload(), Err(TlsError::Pair(_))), "the key of another certificate");
         assert!(Arc::ptr_eq(&before, &tls.current.key.load_full()));
 
         write_pair(dir.path());

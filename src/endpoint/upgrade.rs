@@ -12,8 +12,8 @@ use super::websocket::{Socket, SocketLimits};
 use crate::telemetry::{Category, Metrics, Transport};
 use http::StatusCode;
 use http::header::{
-    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
@@ -38,43 +38,28 @@ pub fn upgrade() -> impl Filter<Extract = (Upgrade,), Error = Rejection> + Clone
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Peer>())
-        .and_then(
-            |headers: HeaderMap, hook: Option<OnUpgrade>, peer: Option<Peer>| async move {
-                Upgrade::check(&headers, hook, peer)
-            },
-        )
+        .and_then(|headers: HeaderMap, hook: Option<OnUpgrade>, peer: Option<Peer>| async move {
+            Upgrade::check(&headers, hook, peer)
+        })
 }
 
 impl Upgrade {
-    fn check(
-        headers: &HeaderMap,
-        hook: Option<OnUpgrade>,
-        peer: Option<Peer>,
-    ) -> Result<Self, Rejection> {
+    fn check(headers: &HeaderMap, hook: Option<OnUpgrade>, peer: Option<Peer>) -> Result<Self, Rejection> {
         let Some(hook) = hook.filter(|_| asks_for_websocket(headers)) else {
             return Err(warp::reject::not_found());
         };
-        if headers
-            .get(SEC_WEBSOCKET_VERSION)
-            .is_none_or(|version| version != "13")
-        {
+        if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             let status = StatusCode::UPGRADE_REQUIRED;
             let problem = Problem::with_status(status, "only WebSocket version 13 is spoken")
                 .header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             return Err(warp::reject::custom(problem));
         }
         let Some(key) = headers.get(SEC_WEBSOCKET_KEY) else {
-            let problem =
-                Problem::new(Category::Invalid, "the header sec-websocket-key is missing");
+            let problem = Problem::new(Category::Invalid, "the header sec-websocket-key is missing");
             return Err(warp::reject::custom(problem));
         };
         let accept = derive_accept_key(key.as_bytes());
-        Ok(Self {
-            accept,
-            protocol: chosen_protocol(headers),
-            hook,
-            peer,
-        })
+        Ok(Self { accept, protocol: chosen_protocol(headers), hook, peer })
     }
 
     /// Who asks, where the request came through the endpoint's own loop.
@@ -85,13 +70,7 @@ impl Upgrade {
     /// Answers 101 and runs `session` on the drain's tracker as soon as the socket is there.
     ///
     /// The session is dropped where it stands when the drain closes.
-    pub fn accept<F, S>(
-        self,
-        limits: SocketLimits,
-        drain: &Drain,
-        metrics: Arc<Metrics>,
-        session: F,
-    ) -> Response
+    pub fn accept<F, S>(self, limits: SocketLimits, drain: &Drain, metrics: Arc<Metrics>, session: F) -> Response
     where
         F: FnOnce(Socket) -> S + Send + 'static,
         S: Future<Output = ()> + Send,
@@ -129,11 +108,7 @@ fn asks_for_websocket(headers: &HeaderMap) -> bool {
             .get_all(name)
             .iter()
             .filter_map(|value| value.to_str().ok())
-            .any(|value: &str| {
-                value
-                    .split(',')
-                    .any(|part| part.trim().eq_ignore_ascii_case(word))
-            })
+            .any(|value: &str| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
     };
     says(UPGRADE, "websocket") && says(CONNECTION, "upgrade")
 }
@@ -142,14 +117,8 @@ fn asks_for_websocket(headers: &HeaderMap) -> bool {
 /// that carries the key, so that a client which offers both does not get its key repeated.
 fn chosen_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let offered: Vec<&str> = offered_protocols(headers).collect();
-    let plain = offered
-        .iter()
-        .find(|protocol| protocol.eq_ignore_ascii_case("weir"));
-    let chosen = plain.or_else(|| {
-        offered
-            .iter()
-            .find(|protocol| protocol.starts_with(SUBPROTOCOL_PREFIX))
-    })?;
+    let plain = offered.iter().find(|protocol| protocol.eq_ignore_ascii_case("weir"));
+    let chosen = plain.or_else(|| offered.iter().find(|protocol| protocol.starts_with(SUBPROTOCOL_PREFIX)))?;
     let mut value = HeaderValue::from_str(chosen).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -165,17 +134,11 @@ mod tests {
     #[case::unknown("chat", None)]
     #[case::key("bearer.k", Some("bearer.k"))]
     #[case::key_and_name("bearer.k, weir", Some("weir"))]
-    fn only_a_protocol_that_was_offered_is_chosen(
-        #[case] offered: &str,
-        #[case] chosen: Option<&str>,
-    ) {
+    fn only_a_protocol_that_was_offered_is_chosen(#[case] offered: &str, #[case] chosen: Option<&str>) {
         let mut headers = HeaderMap::new();
         headers.insert(SEC_WEBSOCKET_PROTOCOL, offered.parse().unwrap());
         let value = chosen_protocol(&headers);
         assert_eq!(value.as_ref().map(|value| value.to_str().unwrap()), chosen);
-        assert!(
-            !format!("{value:?}").contains("bearer.k"),
-            "a key is never printed"
-        );
+        assert!(!format!("{value:?}").contains("bearer.k"), "a key is never printed");
     }
 }

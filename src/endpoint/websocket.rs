@@ -112,10 +112,7 @@ impl End {
             Self::NotText => Close::new(1007, "a text message must be UTF-8"),
             Self::Malformed => Close::new(1002, "these bytes are not the WebSocket protocol"),
             Self::Silent => Close::new(1008, "nothing was heard, not even a pong; connect again"),
-            Self::NeverStarted => Close::new(
-                1008,
-                "nothing was started; send a start message after connecting",
-            ),
+            Self::NeverStarted => Close::new(1008, "nothing was started; send a start message after connecting"),
             Self::Draining => Close::new(1001, "the server is shutting down; connect again"),
         })
     }
@@ -170,9 +167,7 @@ impl Socket {
             .write_buffer_size(WRITE)
             .max_message_size(Some(limits.message_bytes))
             .max_frame_size(Some(limits.message_bytes));
-        let stream =
-            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config))
-                .await;
+        let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         let now = Instant::now();
         Self {
             stream,
@@ -266,18 +261,9 @@ impl Socket {
     /// Sends what was fed, then the close, then waits a moment for the client's answer, so that nothing that is
     /// still on its way is lost to a reset.
     pub async fn close(mut self, close: Close) {
-        tracing::debug!(
-            code = close.code,
-            reason = close.reason,
-            "A WebSocket is closed"
-        );
-        let frame = CloseFrame {
-            code: CloseCode::from(close.code),
-            reason: close.reason.into(),
-        };
-        if self.push(Some(Message::Close(Some(frame)))).await.is_err()
-            || self.flush().await.is_err()
-        {
+        tracing::debug!(code = close.code, reason = close.reason, "A WebSocket is closed");
+        let frame = CloseFrame { code: CloseCode::from(close.code), reason: close.reason.into() };
+        if self.push(Some(Message::Close(Some(frame)))).await.is_err() || self.flush().await.is_err() {
             return;
         }
         let _ = timeout(self.limits.close_within, self.hear_out()).await;
@@ -319,9 +305,7 @@ impl Socket {
     /// When the next thing is due that only the clock brings about.
     fn deadline(&self) -> Instant {
         let silent = self.heard + self.limits.silent;
-        self.start_by
-            .map_or(silent, |by| by.min(silent))
-            .min(self.next_ping)
+        self.start_by.map_or(silent, |by| by.min(silent)).min(self.next_ping)
     }
 
     fn overdue(&self) -> Option<End> {
@@ -355,14 +339,7 @@ mod tests {
     fn a_reason_fits_into_a_close_frame_and_stays_text() {
         let close = Close::new(1008, "ü".repeat(100));
         assert_eq!(close.reason().len(), 122);
-        for end in [
-            End::TooBig,
-            End::NotText,
-            End::Malformed,
-            End::Silent,
-            End::NeverStarted,
-            End::Draining,
-        ] {
+        for end in [End::TooBig, End::NotText, End::Malformed, End::Silent, End::NeverStarted, End::Draining] {
             assert!(end.close().unwrap().reason().len() <= 123);
         }
     }

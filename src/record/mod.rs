@@ -39,12 +39,7 @@ pub struct Line {
 impl Line {
     /// A line whose text is `range` of the batch's bytes.
     pub fn new(range: Range<usize>, time: Time, truncated: bool) -> Self {
-        Self {
-            start: range.start as u32,
-            len: (range.end - range.start) as u32,
-            time,
-            truncated,
-        }
+        Self { start: range.start as u32, len: (range.end - range.start) as u32, time, truncated }
     }
 
     fn range(&self) -> Range<usize> {
@@ -79,15 +74,7 @@ impl Batch {
         let text_len = lines.iter().map(|line| line.len as usize).sum();
         let oldest = lines.iter().map(|line| line.time).min();
         let newest = lines.iter().map(|line| line.time).max();
-        Self {
-            origin,
-            data,
-            lines,
-            text_len,
-            oldest,
-            newest,
-            encoded: Default::default(),
-        }
+        Self { origin, data, lines, text_len, oldest, newest, encoded: Default::default() }
     }
 
     /// A batch of one line, for sources that make their text themselves, and for tests.
@@ -145,16 +132,8 @@ impl Batch {
     /// The batch's lines that `keep` wants: the batch itself when that is all of them, `None` when it is
     /// none. They share the batch's bytes where they are at least half of them, so that a line that a filter
     /// let through does not keep alive a thousand that it did not.
-    pub fn retain(
-        self: &Arc<Self>,
-        mut keep: impl FnMut(&Line, &[u8]) -> bool,
-    ) -> Option<Arc<Self>> {
-        let kept: Vec<Line> = self
-            .lines
-            .iter()
-            .filter(|line| keep(line, self.text(line)))
-            .copied()
-            .collect();
+    pub fn retain(self: &Arc<Self>, mut keep: impl FnMut(&Line, &[u8]) -> bool) -> Option<Arc<Self>> {
+        let kept: Vec<Line> = self.lines.iter().filter(|line| keep(line, self.text(line))).copied().collect();
         match kept.len() {
             0 => None,
             n if n == self.lines.len() => Some(Arc::clone(self)),

@@ -8,12 +8,7 @@ use rstest::rstest;
 use super::*;
 
 fn origin() -> Arc<Origin> {
-    Arc::new(Origin {
-        namespace: "shop".into(),
-        pod: "cart-0".into(),
-        container: "web".into(),
-        ..Default::default()
-    })
+    Arc::new(Origin { namespace: "shop".into(), pod: "cart-0".into(), container: "web".into(), ..Default::default() })
 }
 
 /// The plainest way to cut lines: all bytes at once.
@@ -23,11 +18,7 @@ fn cut_by_oracle(bytes: &[u8], limit: usize) -> Vec<(Vec<u8>, bool)> {
         lines.pop();
     }
     let whole = |line: &&[u8]| line.strip_suffix(b"\r").unwrap_or(line).to_vec();
-    lines
-        .iter()
-        .map(whole)
-        .map(|line| (line[..line.len().min(limit)].to_vec(), line.len() > limit))
-        .collect()
+    lines.iter().map(whole).map(|line| (line[..line.len().min(limit)].to_vec(), line.len() > limit)).collect()
 }
 
 fn cut_in_chunks(chunks: &[&[u8]], limit: usize) -> Vec<(Vec<u8>, bool)> {
@@ -35,20 +26,13 @@ fn cut_in_chunks(chunks: &[&[u8]], limit: usize) -> Vec<(Vec<u8>, bool)> {
     let mut lines = Vec::new();
     let mut keep = |cut: Option<Cut>| {
         if let Some(Cut { data, pieces }) = cut {
-            lines.extend(
-                pieces
-                    .into_iter()
-                    .map(|piece| (data[piece.range].to_vec(), piece.truncated)),
-            );
+            lines.extend(pieces.into_iter().map(|piece| (data[piece.range].to_vec(), piece.truncated)));
         }
     };
     for chunk in chunks {
         cutter.push(chunk);
         keep(cutter.cut());
-        assert!(
-            cutter.pending() <= limit + 1,
-            "the cutter holds at most one line"
-        );
+        assert!(cutter.pending() <= limit + 1, "the cutter holds at most one line");
     }
     keep(cutter.finish());
     lines
@@ -103,10 +87,7 @@ fn an_overlong_line_costs_no_more_than_the_limit() {
     }
     cutter.push(b"\nnext\n");
     cuts.extend(cutter.cut());
-    let lines: Vec<_> = cuts
-        .iter()
-        .flat_map(|cut| cut.pieces.iter().map(|p| (p.range.len(), p.truncated)))
-        .collect();
+    let lines: Vec<_> = cuts.iter().flat_map(|cut| cut.pieces.iter().map(|p| (p.range.len(), p.truncated))).collect();
     assert_eq!(lines, [(1000, true), (4, false)]);
     assert_eq!(cutter.discarded(), 10_000 * 1024 - 1000);
 }
@@ -142,10 +123,7 @@ fn a_kubelet_time_is_read_as_written(#[case] line: &str, #[case] expected: Optio
     r#"{"type":"log","instance":"i","namespace":"shop","podName":"cart-0","container":"web","timestamp":"1970-01-01T00:00:00.000000002Z","text":"\u0001\\"}"#])]
 fn each_dialect_reads_as_its_page_says(#[case] wire: Wire, #[case] expected: &[&str]) {
     let data = Bytes::from_static(b"a \"b\"\x01\\");
-    let lines = vec![
-        Line::new(0..5, Time(1), false),
-        Line::new(5..7, Time(2), false),
-    ];
+    let lines = vec![Line::new(0..5, Time(1), false), Line::new(5..7, Time(2), false)];
     let batch = Batch::new(origin(), data, lines);
     let messages: Vec<String> = batch
         .encoded(wire)
@@ -162,33 +140,18 @@ fn prefix_of(wire: Wire) -> Vec<u8> {
 #[test]
 fn a_batch_is_encoded_once_for_all_readers() {
     let batch = Batch::of_text(origin(), Time(0), "hello");
-    let first = batch
-        .encoded(Wire::Channel4)
-        .messages()
-        .next()
-        .map(|bytes| bytes.as_ptr());
-    let second = batch
-        .encoded(Wire::Channel4)
-        .messages()
-        .next()
-        .map(|bytes| bytes.as_ptr());
+    let first = batch.encoded(Wire::Channel4).messages().next().map(|bytes| bytes.as_ptr());
+    let second = batch.encoded(Wire::Channel4).messages().next().map(|bytes| bytes.as_ptr());
     assert_eq!(first, second);
 }
 
 #[test]
 fn a_filtered_batch_does_not_keep_alive_what_it_dropped() {
     let data = Bytes::from(vec![b'x'; 100_000]);
-    let lines = (0..100)
-        .map(|at| Line::new(at * 1000..at * 1000 + 1000, Time(at as i64), false))
-        .collect();
+    let lines = (0..100).map(|at| Line::new(at * 1000..at * 1000 + 1000, Time(at as i64), false)).collect();
     let batch = Arc::new(Batch::new(origin(), data.clone(), lines));
-    let kept = batch
-        .retain(|line, _| line.time == Time(70))
-        .expect("one line");
-    assert_eq!(
-        (kept.text_len(), kept.newest(), kept.text(&kept.lines()[0])),
-        (1000, Some(Time(70)), &data[..1000])
-    );
+    let kept = batch.retain(|line, _| line.time == Time(70)).expect("one line");
+    assert_eq!((kept.text_len(), kept.newest(), kept.text(&kept.lines()[0])), (1000, Some(Time(70)), &data[..1000]));
     drop(batch);
     assert!(data.is_unique(), "nothing else holds the hundred lines");
 }
@@ -196,20 +159,11 @@ fn a_filtered_batch_does_not_keep_alive_what_it_dropped() {
 #[test]
 fn a_slice_is_the_lines_of_its_indices() {
     let data = Bytes::from_static(b"onetwothree");
-    let lines = vec![
-        Line::new(0..3, Time(1), false),
-        Line::new(3..6, Time(2), false),
-        Line::new(6..11, Time(3), false),
-    ];
+    let lines =
+        vec![Line::new(0..3, Time(1), false), Line::new(3..6, Time(2), false), Line::new(6..11, Time(3), false)];
     let batch = Arc::new(Batch::new(origin(), data, lines));
-    let texts = |range| {
-        batch.slice(range).map(|part| {
-            part.lines()
-                .iter()
-                .map(|line| part.text(line).to_vec())
-                .collect()
-        })
-    };
+    let texts =
+        |range| batch.slice(range).map(|part| part.lines().iter().map(|line| part.text(line).to_vec()).collect());
     assert_eq!(texts(1..2), Some(vec![b"two".to_vec()]));
     assert_eq!(texts(1..3), Some(vec![b"two".to_vec(), b"three".to_vec()]));
     assert_eq!((texts(1..1), texts(2..4)), (None, None));
@@ -218,22 +172,14 @@ fn a_slice_is_the_lines_of_its_indices() {
 #[test]
 fn retaining_lines_shares_the_bytes() {
     let data = Bytes::from_static(b"onetwothree");
-    let lines = vec![
-        Line::new(0..3, Time(1), false),
-        Line::new(3..6, Time(2), false),
-        Line::new(6..11, Time(3), false),
-    ];
+    let lines =
+        vec![Line::new(0..3, Time(1), false), Line::new(3..6, Time(2), false), Line::new(6..11, Time(3), false)];
     let batch = Arc::new(Batch::new(origin(), data, lines));
-    let kept = batch
-        .retain(|_, text| text.starts_with(b"t"))
-        .expect("two lines");
+    let kept = batch.retain(|_, text| text.starts_with(b"t")).expect("two lines");
     let texts: Vec<_> = kept.lines().iter().map(|line| kept.text(line)).collect();
     assert_eq!(texts, [b"two".as_slice(), b"three"]);
     assert!(batch.retain(|_, _| false).is_none());
-    assert!(Arc::ptr_eq(
-        &batch,
-        &batch.retain(|_, _| true).expect("all")
-    ));
+    assert!(Arc::ptr_eq(&batch, &batch.retain(|_, _| true).expect("all")));
     assert_eq!(batch.skip(2).map(|rest| rest.len()), Some(1));
 }
 

@@ -58,9 +58,7 @@ impl Reader {
             let text = "the stream was started anew since; it goes on with the oldest record it holds, some may be \
                         missing or come again";
             let signal = Arc::new(Signal::new(Level::Warning, Event::Gap, Time::now(), text));
-            reader
-                .ready
-                .push_back(Delivery::Signal { seq: None, signal });
+            reader.ready.push_back(Delivery::Signal { seq: None, signal });
         }
         reader
     }
@@ -172,10 +170,7 @@ impl Reader {
     fn take_past(&mut self, item: BacklogItem) {
         self.ready.push_back(match item {
             BacklogItem::Records(batch) => {
-                self.trails
-                    .entry(Arc::clone(batch.origin()))
-                    .or_default()
-                    .note(&batch);
+                self.trails.entry(Arc::clone(batch.origin())).or_default().note(&batch);
                 Delivery::Records { first: None, batch }
             }
             BacklogItem::Signal(signal) => Delivery::Signal { seq: None, signal },
@@ -212,19 +207,12 @@ impl Reader {
         match entry.item {
             Item::Signal(signal) => {
                 self.cursor = Seq(entry.first.0 + 1);
-                self.ready.push_back(Delivery::Signal {
-                    seq: Some(entry.first),
-                    signal,
-                });
+                self.ready.push_back(Delivery::Signal { seq: Some(entry.first), signal });
             }
             Item::Records(batch) => {
                 let first = self.cursor.max(entry.first);
                 self.cursor = Seq(entry.first.0 + batch.len() as u64);
-                let batch = if before == 0 {
-                    Some(batch)
-                } else {
-                    batch.skip(before as usize)
-                };
+                let batch = if before == 0 { Some(batch) } else { batch.skip(before as usize) };
                 if let Some(batch) = batch {
                     self.give_unseen(first, batch);
                 }
@@ -238,11 +226,7 @@ impl Reader {
         let Some(window) = self.windows.get_mut(batch.origin()) else {
             return self.give(first, Some(batch));
         };
-        let mut new: Vec<bool> = batch
-            .lines()
-            .iter()
-            .map(|line| window.is_new(line.time, batch.text(line)))
-            .collect();
+        let mut new: Vec<bool> = batch.lines().iter().map(|line| window.is_new(line.time, batch.text(line))).collect();
         if window.passed() {
             self.windows.remove(batch.origin());
         }
@@ -261,10 +245,7 @@ impl Reader {
     }
 
     fn give(&mut self, first: Seq, batch: Option<Arc<Batch>>) {
-        self.ready.extend(batch.map(|batch| Delivery::Records {
-            first: Some(first),
-            batch,
-        }));
+        self.ready.extend(batch.map(|batch| Delivery::Records { first: Some(first), batch }));
     }
 }
 
@@ -276,9 +257,6 @@ impl Drop for Reader {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader")
-            .field("cursor", &self.cursor)
-            .field("missed", &self.missed)
-            .finish_non_exhaustive()
+        f.debug_struct("Reader").field("cursor", &self.cursor).field("missed", &self.missed).finish_non_exhaustive()
     }
 }

@@ -71,10 +71,7 @@ pub struct RingLimits {
 
 impl Default for RingLimits {
     fn default() -> Self {
-        Self {
-            records: 100_000,
-            bytes: 8 * 1024 * 1024,
-        }
+        Self { records: 100_000, bytes: 8 * 1024 * 1024 }
     }
 }
 
@@ -149,20 +146,9 @@ impl LiveStream {
     /// A new stream. The epoch tells its lives apart, so that a number of an earlier life is never taken for one
     /// of this: its start in milliseconds since the Unix epoch is a good one.
     pub fn new(limits: RingLimits, epoch: u64) -> Self {
-        let (progress, _) = watch::channel(Progress {
-            next: Seq(0),
-            end: None,
-        });
-        let held = Held {
-            epoch,
-            ring: Mutex::default(),
-            readers: AtomicUsize::new(0),
-        };
-        Self {
-            limits,
-            held: Arc::new(held),
-            progress,
-        }
+        let (progress, _) = watch::channel(Progress { next: Seq(0), end: None });
+        let held = Held { epoch, ring: Mutex::default(), readers: AtomicUsize::new(0) };
+        Self { limits, held: Arc::new(held), progress }
     }
 
     /// Which life of the stream its sequence numbers belong to.
@@ -216,10 +202,7 @@ impl LiveStream {
     fn push(&self, item: Item) {
         let next = {
             let mut ring = self.held.ring.lock();
-            let entry = Entry {
-                first: ring.next,
-                item,
-            };
+            let entry = Entry { first: ring.next, item };
             ring.next = entry.end();
             ring.records += entry.item.count();
             ring.bytes += entry.item.cost();
@@ -227,8 +210,7 @@ impl LiveStream {
             ring.evict(self.limits);
             ring.next
         };
-        self.progress
-            .send_modify(|progress| progress.next = progress.next.max(next));
+        self.progress.send_modify(|progress| progress.next = progress.next.max(next));
     }
 
     /// The items that the ring holds now, oldest first.
@@ -260,9 +242,7 @@ impl Held {
         match from {
             ReadFrom::Now => (ring.next, Located::Exact),
             ReadFrom::Oldest => (oldest, Located::Exact),
-            ReadFrom::Seq { epoch, seq } if epoch == self.epoch => {
-                (seq.min(ring.next), Located::Exact)
-            }
+            ReadFrom::Seq { epoch, seq } if epoch == self.epoch => (seq.min(ring.next), Located::Exact),
             ReadFrom::Seq { .. } => (oldest, Located::OtherEpoch),
             ReadFrom::Time(time) => (ring.at_time(time), Located::Exact),
         }
@@ -285,13 +265,7 @@ impl Held {
             cost += entry.item.cost();
             first || cost <= max_bytes
         };
-        Read::Entries(
-            ring.entries
-                .range(start..)
-                .take_while(fits)
-                .cloned()
-                .collect(),
-        )
+        Read::Entries(ring.entries.range(start..).take_while(fits).cloned().collect())
     }
 }
 
@@ -309,8 +283,7 @@ impl Ring {
     }
 
     fn evict(&mut self, limits: RingLimits) {
-        while self.entries.len() > 1 && (self.records > limits.records || self.bytes > limits.bytes)
-        {
+        while self.entries.len() > 1 && (self.records > limits.records || self.bytes > limits.bytes) {
             let Some(entry) = self.entries.pop_front() else {
                 return;
             };
@@ -321,19 +294,12 @@ impl Ring {
 
     /// The first record at or after `time`. Sources interleave, so every entry is looked at.
     fn at_time(&self, time: Time) -> Seq {
-        let entry = self
-            .entries
-            .iter()
-            .find(|entry| entry.item.newest().is_some_and(|newest| newest >= time));
+        let entry = self.entries.iter().find(|entry| entry.item.newest().is_some_and(|newest| newest >= time));
         let Some(entry) = entry else { return self.next };
         match &entry.item {
             Item::Signal(_) => entry.first,
             Item::Records(batch) => {
-                let before = batch
-                    .lines()
-                    .iter()
-                    .take_while(|line| line.time < time)
-                    .count();
+                let before = batch.lines().iter().take_while(|line| line.time < time).count();
                 Seq(entry.first.0 + before as u64)
             }
         }
@@ -346,17 +312,11 @@ pub(super) struct Watch(watch::Receiver<Progress>);
 impl Watch {
     /// Waits until the stream has come past `cursor` or has ended there; the end, where it is that.
     pub(super) async fn past(&mut self, cursor: Seq) -> Option<Arc<StreamEnd>> {
-        match self
-            .0
-            .wait_for(|progress| progress.next > cursor || progress.end.is_some())
-            .await
-        {
+        match self.0.wait_for(|progress| progress.next > cursor || progress.end.is_some()).await {
             Ok(progress) if progress.next > cursor => None,
             Ok(progress) => progress.end.clone(),
             // The stream was dropped without an end, so there is no better reason to give.
-            Err(_) => Some(Arc::new(StreamEnd {
-                text: "the stream was released".into(),
-            })),
+            Err(_) => Some(Arc::new(StreamEnd { text: "the stream was released".into() })),
         }
     }
 }

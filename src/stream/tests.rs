@@ -18,12 +18,7 @@ use crate::record::{Batch, Event, Level, Line, Origin, Signal, Time};
 type Seen = (Time, String);
 
 fn origin() -> Arc<Origin> {
-    Arc::new(Origin {
-        namespace: "shop".into(),
-        pod: "cart-0".into(),
-        container: "web".into(),
-        ..Default::default()
-    })
+    Arc::new(Origin { namespace: "shop".into(), pod: "cart-0".into(), container: "web".into(), ..Default::default() })
 }
 
 fn batch_of(lines: &[Seen]) -> Arc<Batch> {
@@ -38,16 +33,7 @@ fn batch_of(lines: &[Seen]) -> Arc<Batch> {
 }
 
 fn lines_of(batch: &Batch) -> Vec<Seen> {
-    batch
-        .lines()
-        .iter()
-        .map(|line| {
-            (
-                line.time,
-                String::from_utf8_lossy(batch.text(line)).into_owned(),
-            )
-        })
-        .collect()
+    batch.lines().iter().map(|line| (line.time, String::from_utf8_lossy(batch.text(line)).into_owned())).collect()
 }
 
 fn some_signal(time: Time) -> Signal {
@@ -55,13 +41,7 @@ fn some_signal(time: Time) -> Signal {
 }
 
 fn big_ring() -> Arc<LiveStream> {
-    Arc::new(LiveStream::new(
-        RingLimits {
-            records: 1_000_000,
-            bytes: 1 << 30,
-        },
-        1,
-    ))
+    Arc::new(LiveStream::new(RingLimits { records: 1_000_000, bytes: 1 << 30 }, 1))
 }
 
 /// Every line that a reader gives now, past and present; numbers must be those of `stream`'s items.
@@ -78,11 +58,7 @@ async fn drain(reader: &mut Reader, stream: &LiveStream) -> Vec<Seen> {
         };
         let lines = lines_of(&batch);
         if let Some(first) = first {
-            assert_eq!(
-                numbered(stream, first, lines.len()),
-                lines,
-                "the numbers are those of the lines"
-            );
+            assert_eq!(numbered(stream, first, lines.len()), lines, "the numbers are those of the lines");
         }
         seen.extend(lines);
     }
@@ -95,18 +71,11 @@ fn numbered(stream: &LiveStream, first: Seq, count: usize) -> Vec<Seen> {
         Item::Records(batch) => (entry.first.0..).zip(lines_of(batch)).collect::<Vec<_>>(),
         Item::Signal(_) => Vec::new(),
     });
-    numbered
-        .filter(|(seq, _)| (first.0..first.0 + count as u64).contains(seq))
-        .map(|(_, line)| line)
-        .collect()
+    numbered.filter(|(seq, _)| (first.0..first.0 + count as u64).contains(seq)).map(|(_, line)| line).collect()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
 /// How the texts of a simulated log look.
@@ -118,22 +87,14 @@ enum Texts {
 
 /// A log as a node keeps it, in the order of its file. `late` lines come from a second writer and
 /// stand up to just under 100 ms after their time.
-fn some_log(
-    texts: Texts,
-    late: i64,
-    size: std::ops::Range<usize>,
-) -> impl Strategy<Value = Vec<Seen>> {
+fn some_log(texts: Texts, late: i64, size: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Seen>> {
     let step = prop_oneof![4 => Just(0i64), 3 => 1..4i64, 3 => 1_000..1_000_000i64, 2 => 1_000_000..300_000_000i64];
     let late = prop_oneof![2 => Just(0i64), 1 => 0..=late];
     proptest::collection::vec((step, late), size).prop_map(move |steps| {
         let mut now = 1_700_000_000_000_000_000i64;
         let line = |(id, (step, late)): (usize, (i64, i64))| {
             now += step;
-            let text = if texts == Texts::Unique {
-                format!("line {id}")
-            } else {
-                "tick".into()
-            };
+            let text = if texts == Texts::Unique { format!("line {id}") } else { "tick".into() };
             (Time(now - late), text)
         };
         steps.into_iter().enumerate().map(line).collect()

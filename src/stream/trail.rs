@@ -81,8 +81,7 @@ impl Trail {
             return false;
         };
         let old = first.newest() < self.settled();
-        old || self.lines - first.len() >= self.most_lines
-            || self.bytes - first.cost() >= self.most_bytes
+        old || self.lines - first.len() >= self.most_lines || self.bytes - first.cost() >= self.most_bytes
     }
 
     /// The time before which no line comes any more.
@@ -95,9 +94,7 @@ impl Trail {
     /// where that is also the newest seen, its lines may come again: twice is better than never.
     fn horizon(&self) -> Time {
         match (self.forgotten, self.newest, self.settled()) {
-            (Some(forgotten), Some(newest), Some(settled)) => {
-                forgotten.plus_nanos(1).min(newest).max(settled)
-            }
+            (Some(forgotten), Some(newest), Some(settled)) => forgotten.plus_nanos(1).min(newest).max(settled),
             (None, Some(_), Some(settled)) if self.closed => self.oldest.unwrap_or(settled).max(settled),
             _ => self.oldest.map_or(Time(i64::MIN), |oldest| oldest.plus_nanos(-DISORDER)),
         }
@@ -134,19 +131,10 @@ impl Trail {
         let mut seen: HashMap<(Time, u64), u32> = HashMap::new();
         for batch in &self.recent {
             for line in batch.lines() {
-                *seen
-                    .entry((line.time, hasher.hash_one(batch.text(line))))
-                    .or_default() += 1;
+                *seen.entry((line.time, hasher.hash_one(batch.text(line)))).or_default() += 1;
             }
         }
-        SeenWindow {
-            hasher,
-            seen,
-            horizon: self.horizon(),
-            newest: Some(newest),
-            matched: false,
-            passed: false,
-        }
+        SeenWindow { hasher, seen, horizon: self.horizon(), newest: Some(newest), matched: false, passed: false }
     }
 }
 

@@ -20,12 +20,7 @@ pub enum Category {
 
 impl Category {
     /// Every category, in the order of declaration.
-    pub const ALL: [Self; 4] = [
-        Self::Invalid,
-        Self::Denied,
-        Self::Unavailable,
-        Self::Internal,
-    ];
+    pub const ALL: [Self; 4] = [Self::Invalid, Self::Denied, Self::Unavailable, Self::Internal];
 
     /// The WebSocket close code (RFC 6455, section 7.4.1): 1008 denied or invalid, 1013 try later, 1011 a fault of ours.
     pub const fn close_code(self) -> u16 {
@@ -74,12 +69,7 @@ mod tests {
         let table = Category::ALL.map(|c| (c.as_str(), c.close_code(), c.http_status().as_u16()));
         assert_eq!(
             table,
-            [
-                ("Invalid", 1008, 400),
-                ("Denied", 1008, 403),
-                ("Unavailable", 1013, 503),
-                ("Internal", 1011, 500),
-            ]
+            [("Invalid", 1008, 400), ("Denied", 1008, 403), ("Unavailable", 1013, 503), ("Internal", 1011, 500),]
         );
     }
 }

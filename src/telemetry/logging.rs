@@ -18,9 +18,7 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter is not one.
-    #[error(
-        "the log filter {filter:?} cannot be understood; write for example \"info\" or \"weir=debug,kube=warn\""
-    )]
+    #[error("the log filter {filter:?} cannot be understood; write for example \"info\" or \"weir=debug,kube=warn\"")]
     Filter {
         /// The filter as given.
         filter: String,
@@ -41,18 +39,11 @@ pub enum LoggingError {
 /// [`LoggingError::Filter`] where the filter cannot be parsed, [`LoggingError::Twice`] on a second call.
 pub fn init(format: Format, filter: &str) -> Result<(), LoggingError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
-    let filter = EnvFilter::try_new(filter).map_err(|source| LoggingError::Filter {
-        filter: filter.to_owned(),
-        source,
-    })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let filter =
+        EnvFilter::try_new(filter).map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        Format::Text => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .finish()
-            .try_init(),
+        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).finish().try_init(),
         Format::Json => builder.json().flatten_event(true).finish().try_init(),
     }
     .map_err(LoggingError::Twice)
@@ -65,9 +56,6 @@ mod tests {
     #[test]
     fn a_bad_filter_is_an_error_that_shows_a_good_one() {
         let error = init(Format::Text, "weir=loud,,=").unwrap_err();
-        assert!(
-            error.to_string().contains("weir=debug,kube=warn"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("weir=debug,kube=warn"), "{error}");
     }
 }

@@ -1,9 +1,6 @@
 //! Every counter that Weir keeps about itself.
 
-use super::{
-    AuthFailure, Category, Dropped, Kind, Outcome, Readiness, Reconnect, Service, Transport,
-    UpstreamKind,
-};
+use super::{AuthFailure, Category, Dropped, Kind, Outcome, Readiness, Reconnect, Service, Transport, UpstreamKind};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -92,47 +89,15 @@ impl Metrics {
                 records: add(r, "records", "Records that entered a stream"),
                 bytes: add_with_unit(r, "payload", Unit::Bytes, "Payload that entered a stream"),
                 gaps: add(r, "gaps", "Gap signals sent to readers"),
-                dropped: add(
-                    r,
-                    "dropped_records",
-                    "Records a reader did not get, by reason",
-                ),
-                upstream_follows: add(
-                    r,
-                    "upstream_follows",
-                    "Upstream connections that follow a log now",
-                ),
-                upstream_requests: add(
-                    r,
-                    "upstream_requests",
-                    "Requests to an upstream, by kind and outcome",
-                ),
-                upstream_reconnects: add(
-                    r,
-                    "upstream_reconnects",
-                    "Upstream connections made again, by reason",
-                ),
+                dropped: add(r, "dropped_records", "Records a reader did not get, by reason"),
+                upstream_follows: add(r, "upstream_follows", "Upstream connections that follow a log now"),
+                upstream_requests: add(r, "upstream_requests", "Requests to an upstream, by kind and outcome"),
+                upstream_reconnects: add(r, "upstream_reconnects", "Upstream connections made again, by reason"),
                 connections: add(r, "connections", "Clients connected now, by transport"),
-                connections_refused: add(
-                    r,
-                    "connections_refused",
-                    "Connections turned away at a cap",
-                ),
-                tls_handshake_failures: add(
-                    r,
-                    "tls_handshake_failures",
-                    "TLS handshakes that failed or took too long",
-                ),
-                auth_failures: add(
-                    r,
-                    "auth_failures",
-                    "Clients that were not let in, by reason",
-                ),
-                reconcile_duration: durations(
-                    r,
-                    "reconcile_duration",
-                    "Time of one reconciliation",
-                ),
+                connections_refused: add(r, "connections_refused", "Connections turned away at a cap"),
+                tls_handshake_failures: add(r, "tls_handshake_failures", "TLS handshakes that failed or took too long"),
+                auth_failures: add(r, "auth_failures", "Clients that were not let in, by reason"),
+                reconcile_duration: durations(r, "reconcile_duration", "Time of one reconciliation"),
                 reconcile_errors: add(r, "reconcile_errors", "Reconciliations that failed"),
                 objects: add(r, "objects", "Objects known, by kind and Ready condition"),
                 resident_memory,
@@ -159,25 +124,19 @@ impl Metrics {
 
     /// Counts a client as connected until the guard is dropped.
     pub fn connected(&self, transport: Transport) -> Connected {
-        let gauge = self
-            .connections
-            .get_or_create_owned(&TransportLabels { transport });
+        let gauge = self.connections.get_or_create_owned(&TransportLabels { transport });
         gauge.inc();
         Connected(gauge)
     }
 
     /// Counts a client that was not let in.
     pub fn auth_failed(&self, reason: AuthFailure) {
-        self.auth_failures
-            .get_or_create(&AuthFailureLabels { reason })
-            .inc();
+        self.auth_failures.get_or_create(&AuthFailureLabels { reason }).inc();
     }
 
     /// Observes the duration of one reconciliation.
     pub fn reconciled(&self, controller: Kind, took: Duration) {
-        self.reconcile_duration
-            .get_or_create(&KindLabels { controller })
-            .observe(took.as_secs_f64());
+        self.reconcile_duration.get_or_create(&KindLabels { controller }).observe(took.as_secs_f64());
     }
 
     /// Makes each series whose labels are known exist at zero: a rate over a series that appears with its
@@ -191,22 +150,13 @@ impl Metrics {
             drop(self.dropped.get_or_create(&DroppedLabels { reason }));
         }
         for &reason in Reconnect::ALL {
-            drop(
-                self.upstream_reconnects
-                    .get_or_create(&ReconnectLabels { reason }),
-            );
+            drop(self.upstream_reconnects.get_or_create(&ReconnectLabels { reason }));
         }
         for &transport in Transport::ALL {
-            drop(
-                self.connections
-                    .get_or_create(&TransportLabels { transport }),
-            );
+            drop(self.connections.get_or_create(&TransportLabels { transport }));
         }
         for &reason in AuthFailure::ALL {
-            drop(
-                self.auth_failures
-                    .get_or_create(&AuthFailureLabels { reason }),
-            );
+            drop(self.auth_failures.get_or_create(&AuthFailureLabels { reason }));
         }
         self
     }
@@ -308,12 +258,7 @@ fn add<M: Metric + Clone + Default>(r: &mut Registry, name: &str, help: &str) ->
     metric
 }
 
-fn add_with_unit<M: Metric + Clone + Default>(
-    r: &mut Registry,
-    name: &str,
-    unit: Unit,
-    help: &str,
-) -> M {
+fn add_with_unit<M: Metric + Clone + Default>(r: &mut Registry, name: &str, unit: Unit, help: &str) -> M {
     let metric = M::default();
     r.register_with_unit(name, help, unit, metric.clone());
     metric
@@ -324,9 +269,7 @@ fn durations<L>(r: &mut Registry, name: &str, help: &str) -> Histograms<L>
 where
     L: Clone + Hash + Eq + EncodeLabelSet + std::fmt::Debug + Send + Sync + 'static,
 {
-    const BUCKETS: [f64; 11] = [
-        0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0,
-    ];
+    const BUCKETS: [f64; 11] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
     let family: Histograms<L> = Family::new_with_constructor(|| Histogram::new(BUCKETS));
     r.register_with_unit(name, help, Unit::Seconds, family.clone());
     family
@@ -335,33 +278,17 @@ where
 /// The two process metrics that dashboards expect under their usual names, without Weir's prefix.
 fn process(registry: &mut Registry) -> Gauge {
     let start: Gauge<f64, AtomicU64> = Gauge::default();
-    start.set(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |age| age.as_secs_f64()),
-    );
-    registry.register_with_unit(
-        "process_start_time",
-        "Start of the process since the epoch",
-        Unit::Seconds,
-        start,
-    );
+    start.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |age| age.as_secs_f64()));
+    registry.register_with_unit("process_start_time", "Start of the process since the epoch", Unit::Seconds, start);
     let resident = Gauge::default();
-    registry.register_with_unit(
-        "process_resident_memory",
-        "Resident memory",
-        Unit::Bytes,
-        resident.clone(),
-    );
+    registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, resident.clone());
     resident
 }
 
 /// Resident memory in bytes, where the system has `/proc`.
 fn resident_bytes() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -376,9 +303,7 @@ fn as_prometheus(open_metrics: &str) -> String {
             continue;
         }
         let of_counter = match line.strip_prefix("# HELP ") {
-            Some(_) => lines
-                .peek()
-                .is_some_and(|next| next.starts_with("# TYPE ") && next.ends_with(" counter")),
+            Some(_) => lines.peek().is_some_and(|next| next.starts_with("# TYPE ") && next.ends_with(" counter")),
             None => line.starts_with("# TYPE ") && line.ends_with(" counter"),
         };
         match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
@@ -398,61 +323,31 @@ mod tests {
     #[test]
     fn both_formats_hold_every_series_from_the_start() {
         let metrics = Metrics::new();
-        metrics
-            .records
-            .get_or_create(&ServiceLabels {
-                service: Service::Log,
-            })
-            .inc_by(3);
+        metrics.records.get_or_create(&ServiceLabels { service: Service::Log }).inc_by(3);
         metrics.reconciled(Kind::AccessKey, Duration::from_millis(2));
         let open = metrics.encode(Exposition::OpenMetrics);
         assert!(open.contains("# TYPE weir_records counter\n"), "{open}");
-        assert!(
-            open.contains("weir_records_total{service=\"log\"} 3\n"),
-            "{open}"
-        );
-        assert!(
-            open.contains("weir_payload_bytes_total{service=\"raw\"} 0\n"),
-            "{open}"
-        );
+        assert!(open.contains("weir_records_total{service=\"log\"} 3\n"), "{open}");
+        assert!(open.contains("weir_payload_bytes_total{service=\"raw\"} 0\n"), "{open}");
         assert!(open.ends_with("# EOF\n"), "{open}");
         let plain = metrics.encode(Exposition::Prometheus);
-        assert!(
-            plain.contains("# TYPE weir_records_total counter\n"),
-            "{plain}"
-        );
-        assert!(
-            plain.contains("# HELP weir_records_total Records"),
-            "{plain}"
-        );
+        assert!(plain.contains("# TYPE weir_records_total counter\n"), "{plain}");
+        assert!(plain.contains("# HELP weir_records_total Records"), "{plain}");
         assert!(plain.contains("# TYPE weir_streams gauge\n"), "{plain}");
         assert!(
-            plain.contains(
-                "weir_reconcile_duration_seconds_bucket{le=\"0.005\",controller=\"access_key\"} 1\n"
-            ),
+            plain.contains("weir_reconcile_duration_seconds_bucket{le=\"0.005\",controller=\"access_key\"} 1\n"),
             "{plain}"
         );
         assert!(plain.contains("process_resident_memory_bytes "), "{plain}");
-        assert!(
-            !plain.contains("# EOF") && !plain.contains("# UNIT"),
-            "{plain}"
-        );
+        assert!(!plain.contains("# EOF") && !plain.contains("# UNIT"), "{plain}");
     }
 
     #[test]
     fn a_client_counts_as_connected_until_its_guard_is_dropped() {
         let metrics = Metrics::new();
         let guard = metrics.connected(Transport::Sse);
-        assert!(
-            metrics
-                .encode(Exposition::Prometheus)
-                .contains("weir_connections{transport=\"sse\"} 1\n")
-        );
+        assert!(metrics.encode(Exposition::Prometheus).contains("weir_connections{transport=\"sse\"} 1\n"));
         drop(guard);
-        assert!(
-            metrics
-                .encode(Exposition::Prometheus)
-                .contains("weir_connections{transport=\"sse\"} 0\n")
-        );
+        assert!(metrics.encode(Exposition::Prometheus).contains("weir_connections{transport=\"sse\"} 0\n"));
     }
 }

@@ -15,10 +15,8 @@ pub mod logging;
 mod metrics;
 
 pub use category::Category;
-pub use labels::{
-    AuthFailure, Dropped, Kind, Outcome, Readiness, Reconnect, Service, Transport, UpstreamKind,
-};
+pub use labels::{AuthFailure, Dropped, Kind, Outcome, Readiness, Reconnect, Service, Transport, UpstreamKind};
 pub use metrics::{
-    AuthFailureLabels, Connected, DroppedLabels, Exposition, KindLabels, Metrics, ObjectLabels,
-    ReconcileErrorLabels, ReconnectLabels, ServiceLabels, TransportLabels, UpstreamLabels,
+    AuthFailureLabels, Connected, DroppedLabels, Exposition, KindLabels, Metrics, ObjectLabels, ReconcileErrorLabels,
+    ReconnectLabels, ServiceLabels, TransportLabels, UpstreamLabels,
 };

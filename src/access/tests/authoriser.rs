@@ -38,9 +38,12 @@ fn shows(permit: &PodPermit, path: &str) -> bool {
 }
 
 fn ask(key: &Key, wanted: &CompiledSelection) -> Result<PodPermit, String> {
-    authoriser()
-        .authorise_pods(key, Service::Log, Scope::View, wanted)
-        .map_err(|denied| denied.to_string().replace("the access key does not grant ", "").replace(": add it to `grants` of its AccessKey", ""))
+    authoriser().authorise_pods(key, Service::Log, Scope::View, wanted).map_err(|denied| {
+        denied
+            .to_string()
+            .replace("the access key does not grant ", "")
+            .replace(": add it to `grants` of its AccessKey", "")
+    })
 }
 
 #[test]
@@ -75,7 +78,17 @@ fn the_pieces_belong_to_one_grant() {
 #[case::group("", "deployment+cart", "", "", "", "deployment+cart", "", "", Ok(()))]
 #[case::group_of_it("", "deployment+cart", "", "", "", "replica+cart-5d9", "", "", Ok(()))]
 #[case::other_group("", "deployment+cart", "", "", "", "deployment+web", "", "", Err("the group `deployment+web`"))]
-#[case::other_groups_set("", "deployment+cart", "", "", "", "replica+web-5d9", "", "", Err("the group `replicaset+web-5d9`"))]
+#[case::other_groups_set(
+    "",
+    "deployment+cart",
+    "",
+    "",
+    "",
+    "replica+web-5d9",
+    "",
+    "",
+    Err("the group `replicaset+web-5d9`")
+)]
 #[case::bare_group("", "cart", "", "", "", "deployment+cart", "", "", Ok(()))]
 #[case::bare_other("", "cart", "", "", "", "deployment+web", "", "", Err("the group `deployment+web`"))]
 #[case::container("", "", "", "main", "", "", "", "main", Ok(()))]
@@ -145,11 +158,31 @@ fn permits_of_the_same_rules_are_the_same() {
 #[rstest]
 #[case(Service::Log, Scope::View, Ok(()))]
 #[case(Service::Log, Scope::Filter, Ok(()))]
-#[case(Service::Log, Scope::Cluster, Err("the access key does not grant the scope `cluster` of the service `log`: add it to `grants` of its AccessKey"))]
-#[case(Service::Metrics, Scope::Stream, Err("the access key does not grant the service `metrics`: add it to `grants` of its AccessKey"))]
-#[case(Service::Log, Scope::Admin, Err("the access key does not grant the scope `admin` of the service `log`: add it to `grants` of its AccessKey"))]
-#[case(Service::Log, Scope::Snapshot, Err("the service does not know the scope `snapshot`: log has filter, view or cluster"))]
-fn service_and_scope_must_be_granted(#[case] service: Service, #[case] scope: Scope, #[case] expected: Result<(), &str>) {
+#[case(
+    Service::Log,
+    Scope::Cluster,
+    Err("the access key does not grant the scope `cluster` of the service `log`: add it to `grants` of its AccessKey")
+)]
+#[case(
+    Service::Metrics,
+    Scope::Stream,
+    Err("the access key does not grant the service `metrics`: add it to `grants` of its AccessKey")
+)]
+#[case(
+    Service::Log,
+    Scope::Admin,
+    Err("the access key does not grant the scope `admin` of the service `log`: add it to `grants` of its AccessKey")
+)]
+#[case(
+    Service::Log,
+    Scope::Snapshot,
+    Err("the service does not know the scope `snapshot`: log has filter, view or cluster")
+)]
+fn service_and_scope_must_be_granted(
+    #[case] service: Service,
+    #[case] scope: Scope,
+    #[case] expected: Result<(), &str>,
+) {
     let key = key("shop", vec![grant(&[Service::Log], &[Scope::View])]);
     let answer = authoriser().authorise_stream(&key, service, scope, "shop", "cart");
     assert_eq!(answer.map_err(|denied| denied.to_string()), expected.map_err(str::to_owned));

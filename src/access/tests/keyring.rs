@@ -35,7 +35,8 @@ fn no_refusal_and_no_debug_output_holds_the_key() {
     let tickets = Tickets::new(Arc::clone(&ring), TicketLimits::default());
     let ticket = tickets.issue(&key, &mut StdRng::seed_from_u64(3), at(0)).unwrap();
     let refused = ring.authenticate(token(2).expose(), at(0)).unwrap_err();
-    let shown = format!("{ring:?} {key:?} {:?} {tickets:?} {ticket:?} {refused} {refused:?}", record("a/b", 1, &reader()));
+    let shown =
+        format!("{ring:?} {key:?} {:?} {tickets:?} {ticket:?} {refused} {refused:?}", record("a/b", 1, &reader()));
     for secret in [token(1).expose(), token(2).expose(), ticket.expose()] {
         assert!(!shown.contains(&secret[6..20]), "{shown}");
     }
@@ -113,10 +114,7 @@ async fn a_deleted_key_is_gone_at_once() {
 #[case(["new/k", "old/k"])]
 fn a_token_that_is_used_twice_belongs_to_the_older(#[case] order: [&str; 2]) {
     let ring = KeyRing::new();
-    let make = |id: &str| KeyRecord {
-        created_at: at(if id == "old/k" { 1 } else { 2 }),
-        ..record(id, 1, &reader())
-    };
+    let make = |id: &str| KeyRecord { created_at: at(if id == "old/k" { 1 } else { 2 }), ..record(id, 1, &reader()) };
     let first = ring.upsert(make(order[0]));
     let first_key = first.key.unwrap();
     let second = ring.upsert(make(order[1]));

@@ -88,7 +88,16 @@ fn namespaces() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn groups() -> impl Strategy<Value = Vec<String>> {
-    items(&["deployment+cart", "deployment+cart-2", "replicaset+cart-5d9", "replicaset+web-5d9", "deployment+c.*", "cart", "web-5d9", "deployment+(web|cart)"])
+    items(&[
+        "deployment+cart",
+        "deployment+cart-2",
+        "replicaset+cart-5d9",
+        "replicaset+web-5d9",
+        "deployment+c.*",
+        "cart",
+        "web-5d9",
+        "deployment+(web|cart)",
+    ])
 }
 
 fn pod_names() -> impl Strategy<Value = Vec<String>> {

@@ -52,7 +52,10 @@ fn a_ticket_is_worth_no_more_than_its_key() {
     let issued: Vec<_> = (0..3).map(|_| tickets.issue(&key, &mut rng, at(0)).unwrap()).collect();
     // A changed key: the ticket stands for the key as it is now.
     ring.upsert(record("shop/a", 1, &spec(vec![pods("x", "", "", "")])));
-    assert_eq!(tickets.redeem(issued[0].expose(), at(1)).unwrap().grants().written()[0].pods.as_ref().unwrap().namespaces, ["x"]);
+    assert_eq!(
+        tickets.redeem(issued[0].expose(), at(1)).unwrap().grants().written()[0].pods.as_ref().unwrap().namespaces,
+        ["x"]
+    );
     let mut suspended = record("shop/a", 1, &reader());
     suspended.suspended = true;
     ring.upsert(suspended);

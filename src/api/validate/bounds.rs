@@ -21,15 +21,7 @@ pub(super) fn check(kind: &str, spec: &impl Serialize, findings: &mut Findings) 
     let schema = DEFINITIONS
         .iter()
         .find(|crd| crd.spec.names.kind == kind)
-        .and_then(|crd| {
-            crd.spec
-                .versions
-                .first()?
-                .schema
-                .as_ref()?
-                .open_api_v3_schema
-                .as_ref()
-        })
+        .and_then(|crd| crd.spec.versions.first()?.schema.as_ref()?.open_api_v3_schema.as_ref())
         .and_then(|schema| schema.properties.as_ref()?.get("spec"));
     let Some(schema) = schema else {
         return findings.invalid("kind", format!("{kind} is not a kind of weir.dev"));
@@ -82,13 +74,7 @@ fn children(schema: &JSONSchemaProps, value: &Value, field: &str, findings: &mut
 }
 
 fn string(schema: &JSONSchemaProps, text: &str) -> Option<String> {
-    count(
-        "characters",
-        text.chars().count(),
-        schema.min_length,
-        schema.max_length,
-    )
-    .or_else(|| {
+    count("characters", text.chars().count(), schema.min_length, schema.max_length).or_else(|| {
         let pattern = schema.pattern.as_deref()?;
         let matches = Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
         (!matches).then(|| format!("does not have the form `{pattern}`"))
@@ -96,36 +82,17 @@ fn string(schema: &JSONSchemaProps, text: &str) -> Option<String> {
 }
 
 fn range(schema: &JSONSchemaProps, value: f64) -> Option<String> {
-    let low = schema
-        .minimum
-        .filter(|least| value < *least)
-        .map(|least| format!("is less than {least}"));
-    low.or_else(|| {
-        schema
-            .maximum
-            .filter(|most| value > *most)
-            .map(|most| format!("is more than {most}"))
-    })
+    let low = schema.minimum.filter(|least| value < *least).map(|least| format!("is less than {least}"));
+    low.or_else(|| schema.maximum.filter(|most| value > *most).map(|most| format!("is more than {most}")))
 }
 
 fn list(schema: &JSONSchemaProps, items: &[Value]) -> Option<String> {
     count("items", items.len(), schema.min_items, schema.max_items).or_else(|| {
         let keys = schema.x_kubernetes_list_map_keys.as_ref()?;
         let mut seen = BTreeSet::new();
-        let identity = |item: &Value| {
-            keys.iter()
-                .map(|key| item[key].to_string())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let double = items
-            .iter()
-            .map(identity)
-            .find(|id| !seen.insert(id.clone()))?;
-        Some(format!(
-            "holds {double} more than once; each {} may appear once",
-            keys.join(" and ")
-        ))
+        let identity = |item: &Value| keys.iter().map(|key| item[key].to_string()).collect::<Vec<_>>().join(", ");
+        let double = items.iter().map(identity).find(|id| !seen.insert(id.clone()))?;
+        Some(format!("holds {double} more than once; each {} may appear once", keys.join(" and ")))
     })
 }
 
@@ -133,12 +100,8 @@ fn count(what: &str, number: usize, least: Option<i64>, most: Option<i64>) -> Op
     let number = i64::try_from(number).unwrap_or(i64::MAX);
     match (least, most) {
         (Some(1), _) if number == 0 => Some("is empty and must not be".to_owned()),
-        (Some(least), _) if number < least => {
-            Some(format!("has {number} {what}; at least {least} are needed"))
-        }
-        (_, Some(most)) if number > most => {
-            Some(format!("has {number} {what}; at most {most} are allowed"))
-        }
+        (Some(least), _) if number < least => Some(format!("has {number} {what}; at least {least} are needed")),
+        (_, Some(most)) if number > most => Some(format!("has {number} {what}; at most {most} are allowed")),
         _ => None,
     }
 }

@@ -13,10 +13,7 @@ use crate::api::{AccessKeySpec, Grant};
 pub fn access_key(spec: &AccessKeySpec, reach: Reach<'_>) -> Vec<Problem> {
     let mut findings = Findings::default();
     if spec.grants.is_empty() {
-        findings.invalid(
-            "spec.grants",
-            "is empty, so the key grants nothing; add a grant",
-        );
+        findings.invalid("spec.grants", "is empty, so the key grants nothing; add a grant");
     }
     for (at, spec) in spec.grants.iter().enumerate() {
         grant(&mut findings, &format!("spec.grants[{at}]"), spec, reach);
@@ -47,56 +44,26 @@ pub fn access_key(spec: &AccessKeySpec, reach: Reach<'_>) -> Vec<Problem> {
 
 fn grant(findings: &mut Findings, field: &str, spec: &Grant, reach: Reach<'_>) {
     if spec.services.is_empty() {
-        findings.invalid(
-            format!("{field}.services"),
-            "is empty, so nothing is granted; add Log, Metrics, Signal or Raw",
-        );
+        findings
+            .invalid(format!("{field}.services"), "is empty, so nothing is granted; add Log, Metrics, Signal or Raw");
     }
     if spec.scopes.is_empty() {
-        findings.invalid(
-            format!("{field}.scopes"),
-            "is empty, so nothing is granted; add a scope such as View",
-        );
+        findings.invalid(format!("{field}.scopes"), "is empty, so nothing is granted; add a scope such as View");
     }
-    findings.each(
-        &format!("{field}.streams"),
-        &spec.streams,
-        NamePattern::parse,
-    );
+    findings.each(&format!("{field}.streams"), &spec.streams, NamePattern::parse);
     if let Some(pods) = &spec.pods {
-        namespaces(
-            findings,
-            &format!("{field}.pods.namespaces"),
-            &pods.namespaces,
-            reach,
-        );
-        findings.each(
-            &format!("{field}.pods.groups"),
-            &pods.groups,
-            GroupPattern::parse,
-        );
-        findings.each(
-            &format!("{field}.pods.pods"),
-            &pods.pods,
-            NamePattern::parse,
-        );
-        findings.each(
-            &format!("{field}.pods.containers"),
-            &pods.containers,
-            ContainerPattern::parse,
-        );
+        namespaces(findings, &format!("{field}.pods.namespaces"), &pods.namespaces, reach);
+        findings.each(&format!("{field}.pods.groups"), &pods.groups, GroupPattern::parse);
+        findings.each(&format!("{field}.pods.pods"), &pods.pods, NamePattern::parse);
+        findings.each(&format!("{field}.pods.containers"), &pods.containers, ContainerPattern::parse);
     }
 }
 
 /// Whether a text is what a browser sends as `Origin`.
 fn is_origin(text: &str) -> bool {
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| {
         !host.contains(['/', '?', '#', '@', '*'])
-            && host
-                .parse::<http::uri::Authority>()
-                .is_ok_and(|authority| !authority.host().is_empty())
+            && host.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.host().is_empty())
     })
 }

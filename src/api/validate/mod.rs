@@ -56,11 +56,7 @@ pub enum Reach<'a> {
 impl<'a> Reach<'a> {
     /// The reach of an object in `namespace`, where the operator runs in `operator`.
     pub fn of(namespace: &'a str, operator: &str) -> Self {
-        if namespace == operator {
-            Self::Everything
-        } else {
-            Self::Namespace(namespace)
-        }
+        if namespace == operator { Self::Everything } else { Self::Namespace(namespace) }
     }
 
     /// The selection cut down to what may be reached. What a valid spec asks for beyond it is never followed.
@@ -68,23 +64,16 @@ impl<'a> Reach<'a> {
     pub fn confine(self, selection: PodSelection) -> PodSelection {
         match self {
             Self::Everything => selection,
-            Self::Namespace(own) => PodSelection {
-                namespaces: vec![own.to_owned()],
-                ..selection
-            },
+            Self::Namespace(own) => PodSelection { namespaces: vec![own.to_owned()], ..selection },
         }
     }
 }
 
 /// The reason for a condition that speaks of all problems: what a person can mend comes first.
 pub fn worst(problems: &[Problem]) -> Option<Reason> {
-    [
-        reason::INVALID,
-        reason::NOT_ALLOWED,
-        reason::NOT_IMPLEMENTED,
-    ]
-    .into_iter()
-    .find(|reason| problems.iter().any(|problem| problem.reason == *reason))
+    [reason::INVALID, reason::NOT_ALLOWED, reason::NOT_IMPLEMENTED]
+        .into_iter()
+        .find(|reason| problems.iter().any(|problem| problem.reason == *reason))
 }
 
 /// How many problems [`describe`] spells out.
@@ -92,11 +81,7 @@ const SPELLED_OUT: usize = 10;
 
 /// All problems in one message for a condition, the first ones spelled out.
 pub fn describe(problems: &[Problem]) -> String {
-    let mut lines: Vec<_> = problems
-        .iter()
-        .take(SPELLED_OUT)
-        .map(ToString::to_string)
-        .collect();
+    let mut lines: Vec<_> = problems.iter().take(SPELLED_OUT).map(ToString::to_string).collect();
     if problems.len() > SPELLED_OUT {
         lines.push(format!("and {} more", problems.len() - SPELLED_OUT));
     }
@@ -109,11 +94,7 @@ struct Findings(Vec<Problem>);
 
 impl Findings {
     fn add(&mut self, field: impl Into<String>, reason: Reason, message: impl Into<String>) {
-        self.0.push(Problem {
-            field: field.into(),
-            reason,
-            message: message.into(),
-        });
+        self.0.push(Problem { field: field.into(), reason, message: message.into() });
     }
 
     fn invalid(&mut self, field: impl Into<String>, message: impl Into<String>) {
@@ -129,23 +110,12 @@ impl Findings {
     }
 
     /// Reports what cannot be read and hands on what can.
-    fn check<T, E: std::fmt::Display>(
-        &mut self,
-        field: impl Into<String>,
-        result: Result<T, E>,
-    ) -> Option<T> {
-        result
-            .map_err(|error| self.invalid(field, error.to_string()))
-            .ok()
+    fn check<T, E: std::fmt::Display>(&mut self, field: impl Into<String>, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.invalid(field, error.to_string())).ok()
     }
 
     /// Reports each item that cannot be read.
-    fn each<T, E: std::fmt::Display>(
-        &mut self,
-        field: &str,
-        items: &[String],
-        read: impl Fn(&str) -> Result<T, E>,
-    ) {
+    fn each<T, E: std::fmt::Display>(&mut self, field: &str, items: &[String], read: impl Fn(&str) -> Result<T, E>) {
         for (at, item) in items.iter().enumerate() {
             self.check(format!("{field}[{at}]"), read(item));
         }
@@ -155,10 +125,7 @@ impl Findings {
         let value = self.check(field, text.parse());
         if value.is_some_and(|value| value < least) {
             let least = super::duration::format(least);
-            self.invalid(
-                field,
-                format!("is shorter than {least}; use {least} or more"),
-            );
+            self.invalid(field, format!("is shorter than {least}; use {least} or more"));
         }
     }
 
@@ -185,7 +152,5 @@ fn is_object_name(text: &str) -> bool {
     bytes.len() <= 253
         && edge(bytes.first())
         && edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
 }

@@ -15,25 +15,12 @@ pub fn alert_receiver(spec: &AlertReceiverSpec) -> Vec<Problem> {
         [_] => {}
         [] => findings.invalid("spec", "has no receiver; set exactly one, such as stdout"),
         _ => {
-            let names = kinds
-                .iter()
-                .map(|kind| kind.as_str())
-                .collect::<Vec<_>>()
-                .join(", ");
-            findings.invalid(
-                "spec",
-                format!("has several receivers ({names}); set exactly one"),
-            );
+            let names = kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+            findings.invalid("spec", format!("has several receivers ({names}); set exactly one"));
         }
     }
-    for kind in kinds
-        .iter()
-        .filter(|kind| !IMPLEMENTED_RECEIVERS.contains(kind))
-    {
-        findings.not_implemented(
-            format!("spec.{kind}"),
-            "is not implemented in this version; no alert is sent",
-        );
+    for kind in kinds.iter().filter(|kind| !IMPLEMENTED_RECEIVERS.contains(kind)) {
+        findings.not_implemented(format!("spec.{kind}"), "is not implemented in this version; no alert is sent");
     }
     each_kind(&mut findings, spec);
     bounds::check("AlertReceiver", spec, &mut findings);
@@ -50,17 +37,11 @@ fn each_kind(findings: &mut Findings, spec: &AlertReceiverSpec) {
         }
     }
     if let Some(spec) = &spec.telegram {
-        findings.secret(
-            "spec.telegram.botTokenSecretRef",
-            &spec.bot_token_secret_ref,
-        );
+        findings.secret("spec.telegram.botTokenSecretRef", &spec.bot_token_secret_ref);
         optional_url(findings, "spec.telegram.baseUrl", spec.base_url.as_deref());
     }
     if let Some(spec) = &spec.pager_duty {
-        findings.secret(
-            "spec.pagerDuty.routingKeySecretRef",
-            &spec.routing_key_secret_ref,
-        );
+        findings.secret("spec.pagerDuty.routingKeySecretRef", &spec.routing_key_secret_ref);
         optional_url(findings, "spec.pagerDuty.baseUrl", spec.base_url.as_deref());
     }
     if let Some(spec) = &spec.ntfy {
@@ -87,9 +68,7 @@ fn optional_url(findings: &mut Findings, field: &str, text: Option<&str>) {
 
 fn webhook(findings: &mut Findings, spec: &WebhookReceiver) {
     match (&spec.url, &spec.url_secret_ref) {
-        (Some(_), Some(_)) => {
-            findings.invalid("spec.webhook", "has url and urlSecretRef; set one of them")
-        }
+        (Some(_), Some(_)) => findings.invalid("spec.webhook", "has url and urlSecretRef; set one of them"),
         (None, None) => findings.invalid("spec.webhook", "has no address; set url or urlSecretRef"),
         (Some(text), None) => url(findings, "spec.webhook.url", text, WEB),
         (None, Some(secret)) => findings.secret("spec.webhook.urlSecretRef", secret),
@@ -104,35 +83,22 @@ fn email(findings: &mut Findings, spec: &EmailReceiver) {
     };
     findings.secret("spec.email.passwordSecretRef", secret);
     if spec.username.is_none() {
-        findings.invalid(
-            "spec.email.username",
-            "is missing; a password needs a username",
-        );
+        findings.invalid("spec.email.username", "is missing; a password needs a username");
     }
     if spec.security == SmtpSecurity::Plain {
-        findings.invalid(
-            "spec.email.security",
-            "is Plain, and a password is never sent in the clear; use StartTls or Tls",
-        );
+        findings
+            .invalid("spec.email.security", "is Plain, and a password is never sent in the clear; use StartTls or Tls");
     }
 }
 
 fn addresses(findings: &mut Findings, field: &str, from: &str, to: &[String]) {
-    let all = std::iter::once((format!("{field}.from"), from)).chain(
-        to.iter()
-            .enumerate()
-            .map(|(at, address)| (format!("{field}.to[{at}]"), address.as_str())),
-    );
+    let all = std::iter::once((format!("{field}.from"), from))
+        .chain(to.iter().enumerate().map(|(at, address)| (format!("{field}.to[{at}]"), address.as_str())));
     for (field, address) in all {
         let parts = address.rsplit_once('@');
-        let plain = !address.contains(|c: char| {
-            c.is_control() || c.is_whitespace() || matches!(c, '<' | '>' | ',')
-        });
+        let plain = !address.contains(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>' | ','));
         if !plain || !parts.is_some_and(|(name, host)| !name.is_empty() && !host.is_empty()) {
-            findings.invalid(
-                field,
-                "is not a mail address; write it as `ops@example.com`",
-            );
+            findings.invalid(field, "is not a mail address; write it as `ops@example.com`");
         }
     }
 }

@@ -9,29 +9,11 @@ use crate::api::pattern::{ContainerPattern, GroupPattern, NamePattern};
 use crate::api::selection::{LabelOperator, LabelRequirement, LabelSelector};
 use crate::api::{PodSelection, View};
 
-pub(super) fn selection(
-    findings: &mut Findings,
-    field: &str,
-    spec: &PodSelection,
-    reach: Reach<'_>,
-) {
-    namespaces(
-        findings,
-        &format!("{field}.namespaces"),
-        &spec.namespaces,
-        reach,
-    );
-    findings.each(
-        &format!("{field}.groups"),
-        &spec.groups,
-        GroupPattern::parse,
-    );
+pub(super) fn selection(findings: &mut Findings, field: &str, spec: &PodSelection, reach: Reach<'_>) {
+    namespaces(findings, &format!("{field}.namespaces"), &spec.namespaces, reach);
+    findings.each(&format!("{field}.groups"), &spec.groups, GroupPattern::parse);
     findings.each(&format!("{field}.pods"), &spec.pods, NamePattern::parse);
-    findings.each(
-        &format!("{field}.containers"),
-        &spec.containers,
-        ContainerPattern::parse,
-    );
+    findings.each(&format!("{field}.containers"), &spec.containers, ContainerPattern::parse);
     if let (View::Cluster, Reach::Namespace(own)) = (spec.view, reach) {
         findings.not_allowed(
             format!("{field}.view"),
@@ -68,30 +50,17 @@ fn label_selector(findings: &mut Findings, field: &str, selector: &LabelSelector
         label_value(findings, &field, value);
     }
     for (at, requirement) in selector.match_expressions.iter().enumerate() {
-        label_requirement(
-            findings,
-            &format!("{field}.matchExpressions[{at}]"),
-            requirement,
-        );
+        label_requirement(findings, &format!("{field}.matchExpressions[{at}]"), requirement);
     }
 }
 
 fn label_requirement(findings: &mut Findings, field: &str, requirement: &LabelRequirement) {
     label_key(findings, &format!("{field}.key"), &requirement.key);
-    let listed = matches!(
-        requirement.operator,
-        LabelOperator::In | LabelOperator::NotIn
-    );
+    let listed = matches!(requirement.operator, LabelOperator::In | LabelOperator::NotIn);
     match (listed, requirement.values.is_empty()) {
-        (true, true) => findings.invalid(
-            format!("{field}.values"),
-            "is empty; In and NotIn need at least one value",
-        ),
+        (true, true) => findings.invalid(format!("{field}.values"), "is empty; In and NotIn need at least one value"),
         (false, false) => {
-            findings.invalid(
-                format!("{field}.values"),
-                "is set; Exists and DoesNotExist have no values, remove them",
-            );
+            findings.invalid(format!("{field}.values"), "is set; Exists and DoesNotExist have no values, remove them");
         }
         _ => {}
     }
@@ -107,15 +76,10 @@ fn fixed(pattern: &str) -> Option<Regex> {
 
 fn label_key(findings: &mut Findings, field: &str, key: &str) {
     static FORM: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        fixed(
-            r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
-        )
+        fixed(r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
     });
     if !FORM.as_ref().is_some_and(|form| form.is_match(key)) {
-        findings.invalid(
-            field,
-            "is not the name of a label; write it as `app` or `example.com/app`",
-        );
+        findings.invalid(field, "is not the name of a label; write it as `app` or `example.com/app`");
     }
 }
 
@@ -123,9 +87,6 @@ fn label_value(findings: &mut Findings, field: &str, value: &str) {
     static FORM: LazyLock<Option<Regex>> =
         LazyLock::new(|| fixed(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"));
     if !FORM.as_ref().is_some_and(|form| form.is_match(value)) {
-        findings.invalid(
-            field,
-            "is not the value of a label; use up to 63 letters, digits, `-`, `_` and `.`",
-        );
+        findings.invalid(field, "is not the value of a label; use up to 63 letters, digits, `-`, `_` and `.`");
     }
 }

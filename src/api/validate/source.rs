@@ -6,8 +6,8 @@ use super::selection::selection;
 use super::{Findings, IMPLEMENTED_SOURCES, Reach};
 use crate::api::pattern::NamePattern;
 use crate::api::source::{
-    ContainersSource, FilesSource, HeaderSpec, HttpSource, PodLogsSource, PodMetricsSource,
-    PodSignalsSource, SourceSpec, StartSpec, TcpSource, WebSocketSource,
+    ContainersSource, FilesSource, HeaderSpec, HttpSource, PodLogsSource, PodMetricsSource, PodSignalsSource,
+    SourceSpec, StartSpec, TcpSource, WebSocketSource,
 };
 
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
@@ -15,33 +15,14 @@ const LEAST_RECONNECT: Duration = Duration::from_millis(100);
 
 pub(super) fn source(findings: &mut Findings, spec: &SourceSpec, reach: Reach<'_>) {
     let kinds = spec.kinds();
-    let names = || {
-        kinds
-            .iter()
-            .map(|kind| kind.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let names = || kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
     match kinds.as_slice() {
         [_] => {}
-        [] => findings.invalid(
-            "spec.source",
-            "has no source; set exactly one, such as podLogs",
-        ),
-        _ => findings.invalid(
-            "spec.source",
-            format!("has several sources ({}); set exactly one", names()),
-        ),
+        [] => findings.invalid("spec.source", "has no source; set exactly one, such as podLogs"),
+        _ => findings.invalid("spec.source", format!("has several sources ({}); set exactly one", names())),
     }
-    for kind in kinds
-        .iter()
-        .filter(|kind| !IMPLEMENTED_SOURCES.contains(kind))
-    {
-        let known = IMPLEMENTED_SOURCES
-            .iter()
-            .map(|kind| kind.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
+    for kind in kinds.iter().filter(|kind| !IMPLEMENTED_SOURCES.contains(kind)) {
+        let known = IMPLEMENTED_SOURCES.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
         findings.not_implemented(
             format!("spec.source.{kind}"),
             format!("is not implemented in this version; use one of {known}"),
@@ -78,12 +59,7 @@ fn each_kind(findings: &mut Findings, spec: &SourceSpec, reach: Reach<'_>) {
 }
 
 fn pod_logs(findings: &mut Findings, spec: &PodLogsSource, reach: Reach<'_>) {
-    selection(
-        findings,
-        "spec.source.podLogs.selection",
-        &spec.selection,
-        reach,
-    );
+    selection(findings, "spec.source.podLogs.selection", &spec.selection, reach);
     if let Some(spec) = &spec.start {
         start(findings, "spec.source.podLogs.start", spec);
     }
@@ -96,16 +72,9 @@ fn start(findings: &mut Findings, field: &str, spec: &StartSpec) {
         ("sinceTime", spec.since_time.is_some()),
         ("fromStart", spec.from_start),
     ];
-    let names: Vec<_> = set
-        .iter()
-        .filter(|(_, set)| *set)
-        .map(|(name, _)| *name)
-        .collect();
+    let names: Vec<_> = set.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect();
     if names.len() > 1 {
-        findings.invalid(
-            field,
-            format!("has {}; set at most one of them", names.join(" and ")),
-        );
+        findings.invalid(field, format!("has {}; set at most one of them", names.join(" and ")));
     }
     if let Some(time) = &spec.since_time {
         findings.time(&format!("{field}.sinceTime"), time);
@@ -113,31 +82,13 @@ fn start(findings: &mut Findings, field: &str, spec: &StartSpec) {
 }
 
 fn pod_metrics(findings: &mut Findings, spec: &PodMetricsSource, reach: Reach<'_>) {
-    selection(
-        findings,
-        "spec.source.podMetrics.selection",
-        &spec.selection,
-        reach,
-    );
-    findings.duration(
-        "spec.source.podMetrics.interval",
-        &spec.interval,
-        LEAST_INTERVAL,
-    );
+    selection(findings, "spec.source.podMetrics.selection", &spec.selection, reach);
+    findings.duration("spec.source.podMetrics.interval", &spec.interval, LEAST_INTERVAL);
 }
 
 fn pod_signals(findings: &mut Findings, spec: &PodSignalsSource, reach: Reach<'_>) {
-    selection(
-        findings,
-        "spec.source.podSignals.selection",
-        &spec.selection,
-        reach,
-    );
-    findings.each(
-        "spec.source.podSignals.reasons",
-        &spec.reasons,
-        NamePattern::parse,
-    );
+    selection(findings, "spec.source.podSignals.selection", &spec.selection, reach);
+    findings.each("spec.source.podSignals.reasons", &spec.reasons, NamePattern::parse);
 }
 
 fn files(findings: &mut Findings, spec: &FilesSource) {
@@ -152,65 +103,30 @@ fn files(findings: &mut Findings, spec: &FilesSource) {
 }
 
 fn containers(findings: &mut Findings, spec: &ContainersSource) {
-    findings.each(
-        "spec.source.containers.names",
-        &spec.names,
-        NamePattern::parse,
-    );
+    findings.each("spec.source.containers.names", &spec.names, NamePattern::parse);
 }
 
 fn http(findings: &mut Findings, spec: &HttpSource) {
-    url(
-        findings,
-        "spec.source.http.url",
-        &spec.url,
-        &["http", "https"],
-    );
+    url(findings, "spec.source.http.url", &spec.url, &["http", "https"]);
     headers(findings, "spec.source.http.headers", &spec.headers);
-    findings.duration(
-        "spec.source.http.reconnectDelay",
-        &spec.reconnect_delay,
-        LEAST_RECONNECT,
-    );
+    findings.duration("spec.source.http.reconnectDelay", &spec.reconnect_delay, LEAST_RECONNECT);
 }
 
 fn web_socket(findings: &mut Findings, spec: &WebSocketSource) {
-    url(
-        findings,
-        "spec.source.webSocket.url",
-        &spec.url,
-        &["ws", "wss"],
-    );
+    url(findings, "spec.source.webSocket.url", &spec.url, &["ws", "wss"]);
     headers(findings, "spec.source.webSocket.headers", &spec.headers);
-    findings.duration(
-        "spec.source.webSocket.reconnectDelay",
-        &spec.reconnect_delay,
-        LEAST_RECONNECT,
-    );
+    findings.duration("spec.source.webSocket.reconnectDelay", &spec.reconnect_delay, LEAST_RECONNECT);
 }
 
 fn tcp(findings: &mut Findings, spec: &TcpSource) {
-    let port = spec
-        .address
-        .rsplit_once(':')
-        .map(|(_, port)| port.parse::<u16>());
+    let port = spec.address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
     if !matches!(port, Some(Ok(1..))) {
-        findings.invalid(
-            "spec.source.tcp.address",
-            "has no port from 1 to 65535; write it as `host:port`",
-        );
+        findings.invalid("spec.source.tcp.address", "has no port from 1 to 65535; write it as `host:port`");
     }
     if spec.tls && spec.listen {
-        findings.invalid(
-            "spec.source.tcp.tls",
-            "cannot be combined with listen; set one of them",
-        );
+        findings.invalid("spec.source.tcp.tls", "cannot be combined with listen; set one of them");
     }
-    findings.duration(
-        "spec.source.tcp.reconnectDelay",
-        &spec.reconnect_delay,
-        LEAST_RECONNECT,
-    );
+    findings.duration("spec.source.tcp.reconnectDelay", &spec.reconnect_delay, LEAST_RECONNECT);
 }
 
 /// An address must be one that can be asked, with a host and without credentials.
@@ -221,21 +137,12 @@ pub(super) fn url(findings: &mut Findings, field: &str, text: &str, schemes: &[&
     match (scheme, authority) {
         (Some(scheme), Some(authority)) if schemes.contains(&scheme) => {
             if authority.as_str().contains('@') {
-                findings.invalid(
-                    field,
-                    "holds a user or password; send it in a header from a Secret",
-                );
+                findings.invalid(field, "holds a user or password; send it in a header from a Secret");
             } else if authority.host().is_empty() {
                 findings.invalid(field, "has no host");
             }
         }
-        _ => findings.invalid(
-            field,
-            format!(
-                "is not an address that begins with `{}://`",
-                schemes.join("://` or `")
-            ),
-        ),
+        _ => findings.invalid(field, format!("is not an address that begins with `{}://`", schemes.join("://` or `"))),
     }
 }
 
@@ -246,17 +153,10 @@ pub(super) fn headers(findings: &mut Findings, field: &str, headers: &[HeaderSpe
             findings.invalid(format!("{field}.name"), "is not the name of a header");
         }
         match (&header.value, &header.value_from) {
-            (Some(_), Some(_)) => {
-                findings.invalid(field.as_str(), "has value and valueFrom; set one of them")
-            }
-            (None, None) => {
-                findings.invalid(field.as_str(), "has no value; set value or valueFrom")
-            }
+            (Some(_), Some(_)) => findings.invalid(field.as_str(), "has value and valueFrom; set one of them"),
+            (None, None) => findings.invalid(field.as_str(), "has no value; set value or valueFrom"),
             (Some(value), None) if http::HeaderValue::from_str(value).is_err() => {
-                findings.invalid(
-                    format!("{field}.value"),
-                    "holds characters that no header may hold",
-                );
+                findings.invalid(format!("{field}.value"), "holds characters that no header may hold");
             }
             (None, Some(secret)) => findings.secret(&format!("{field}.valueFrom"), secret),
             _ => {}

@@ -16,10 +16,7 @@ pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> V
         filter(&mut findings, spec);
     }
     if !spec.rules.is_empty() {
-        findings.not_implemented(
-            "spec.rules",
-            "are not implemented in this version; remove them",
-        );
+        findings.not_implemented("spec.rules", "are not implemented in this version; remove them");
     }
     for (at, spec) in spec.rules.iter().enumerate() {
         rule(&mut findings, &format!("spec.rules[{at}]"), spec);
@@ -71,10 +68,7 @@ fn history(findings: &mut Findings, spec: &HistorySpec) {
             );
         }
         HistoryStorage::Memory if spec.fsync.is_some() => {
-            findings.invalid(
-                "spec.history.fsync",
-                "needs storage Disk; remove it or set storage to Disk",
-            );
+            findings.invalid("spec.history.fsync", "needs storage Disk; remove it or set storage to Disk");
         }
         HistoryStorage::Memory => {}
     }

@@ -193,9 +193,7 @@ pub fn signal_json(signal: &Signal) -> Bytes {
     signal.time.write_rfc3339(&mut out);
     out.push(b'"');
     if let Some(origin) = &signal.origin {
-        for (key, value) in
-            [("namespace", &origin.namespace), ("pod", &origin.pod), ("container", &origin.container)]
-        {
+        for (key, value) in [("namespace", &origin.namespace), ("pod", &origin.pod), ("container", &origin.container)] {
             out.extend_from_slice(b",\"");
             out.extend_from_slice(key.as_bytes());
             out.extend_from_slice(b"\":");

@@ -100,7 +100,8 @@ impl ContainerTask {
         sink.hold();
         let attachment = self.hub.attach(&origin, run, start, Arc::clone(&sink) as Arc<dyn Sink>);
         // A run that another selection follows already has said its first lines; they are read again.
-        let past = past.or((!attachment.created()).then_some(From { start: crate::stream::Start::Beginning, ..From::default() }));
+        let past = past
+            .or((!attachment.created()).then_some(From { start: crate::stream::Start::Beginning, ..From::default() }));
         self.member.lock().replace(Member { origin: Arc::clone(&origin), run: run.clone(), stage: attachment.stage() });
         let work = async {
             let trail = match past.filter(From::wants_past) {

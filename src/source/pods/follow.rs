@@ -195,7 +195,8 @@ impl Follow {
         let path = self.origin().path();
         tracing::info!(origin = %path, %why, "the follow was cut; connecting again");
         // The reason may hold addresses of the cluster, which readers need not know.
-        let text = format!("The connection to the log of {path} was lost; reconnecting. Nothing is lost that the node keeps.");
+        let text =
+            format!("The connection to the log of {path} was lost; reconnecting. Nothing is lost that the node keeps.");
         self.signal(Level::Warning, Event::Reconnecting, text);
     }
 
@@ -261,7 +262,10 @@ impl Follow {
             RunFate::Running | RunFate::Terminated => false,
             RunFate::Replaced { next: true } => true,
             RunFate::Replaced { next: false } => {
-                let text = format!("{} restarted more than once; the end of an earlier run may be missing.", self.origin().path());
+                let text = format!(
+                    "{} restarted more than once; the end of an earlier run may be missing.",
+                    self.origin().path()
+                );
                 return self.signal(Level::Warning, Event::Gap, text);
             }
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use crate::api::pattern::GroupKind;
 use crate::api::PodFacts;
+use crate::api::pattern::GroupKind;
 use crate::record::{ContainerKind, Origin};
 
 /// A pod, as far as streams need it.

@@ -226,9 +226,10 @@ impl Backlog for PodLogsPast {
                 let signal = Signal::new(Level::Warning, Event::SourceError, Time::now(), text);
                 return stream::iter([BacklogItem::Signal(Arc::new(signal))]).boxed();
             }
-            let pasts = logs.members().into_iter().map(move |member| {
-                past::of_member(Arc::clone(&logs.hub), member, Arc::clone(&logs.cut), from)
-            });
+            let pasts = logs
+                .members()
+                .into_iter()
+                .map(move |member| past::of_member(Arc::clone(&logs.hub), member, Arc::clone(&logs.cut), from));
             stream::iter(pasts).flatten_unordered(PASTS).boxed()
         })
         .flatten()

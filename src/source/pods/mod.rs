@@ -17,8 +17,8 @@ mod index;
 mod info;
 mod log_api;
 mod logs;
-mod past;
 mod parse;
+mod past;
 
 pub use hub::{FollowHub, HubConfig};
 pub use index::{IndexScope, PodIndex};

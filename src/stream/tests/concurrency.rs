@@ -18,11 +18,7 @@ async fn follow(mut reader: Reader) -> (u64, u64) {
                 got += batch.len() as u64;
             }
             Delivery::Signal { seq: None, signal } => {
-                let count = signal
-                    .text
-                    .split(' ')
-                    .next()
-                    .and_then(|count| count.parse::<u64>().ok());
+                let count = signal.text.split(' ').next().and_then(|count| count.parse::<u64>().ok());
                 announced += count.expect("a gap says how many");
             }
             Delivery::Signal { .. } => panic!("nobody sent a signal"),
@@ -36,23 +32,14 @@ async fn follow(mut reader: Reader) -> (u64, u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_on_many_threads_see_rising_numbers_without_silent_holes() {
-    let stream = Arc::new(LiveStream::new(
-        RingLimits {
-            records: 2_000,
-            bytes: 1 << 20,
-        },
-        1,
-    ));
-    let readers: Vec<_> = (0..8)
-        .map(|_| tokio::spawn(follow(Reader::open(Arc::clone(&stream), ReadFrom::Now))))
-        .collect();
+    let stream = Arc::new(LiveStream::new(RingLimits { records: 2_000, bytes: 1 << 20 }, 1));
+    let readers: Vec<_> =
+        (0..8).map(|_| tokio::spawn(follow(Reader::open(Arc::clone(&stream), ReadFrom::Now)))).collect();
     let writer = tokio::task::spawn_blocking(move || {
         let mut id = 0;
         while id < RECORDS {
             let size = (1 + id % 37).min(RECORDS - id);
-            let lines: Vec<_> = (id..id + size)
-                .map(|id| (Time(id as i64), id.to_string()))
-                .collect();
+            let lines: Vec<_> = (id..id + size).map(|id| (Time(id as i64), id.to_string())).collect();
             stream.publish(batch_of(&lines));
             id += size;
         }

@@ -19,15 +19,10 @@ async fn readers_get_what_is_left_and_then_the_first_reason() {
     stream.end("again");
     assert!(matches!(reader.next().await, Delivery::Records { .. }));
     for _ in 0..2 {
-        let Delivery::End(end) = reader.next().await else {
-            panic!("the end")
-        };
+        let Delivery::End(end) = reader.next().await else { panic!("the end") };
         assert_eq!(end.text, "the subscription was deleted");
     }
-    assert_eq!(
-        stream.ended().map(|end| end.text.clone()).as_deref(),
-        Some("the subscription was deleted")
-    );
+    assert_eq!(stream.ended().map(|end| end.text.clone()).as_deref(), Some("the subscription was deleted"));
     let mut late = Reader::open(Arc::clone(&stream), ReadFrom::Oldest);
     assert!(matches!(late.next().await, Delivery::Records { .. }));
     assert!(matches!(late.next().await, Delivery::End(_)));
@@ -56,10 +51,7 @@ async fn the_end_wakes_those_who_wait() {
     tokio::task::yield_now().await;
     stream.end("done");
     for reader in waiting {
-        let delivery = timeout(Duration::from_secs(5), reader)
-            .await
-            .expect("woken")
-            .expect("no panic");
+        let delivery = timeout(Duration::from_secs(5), reader).await.expect("woken").expect("no panic");
         assert!(matches!(delivery, Delivery::End(end) if end.text == "done"));
     }
 }

@@ -90,33 +90,20 @@ impl Follower {
             self.taken = oracle.next();
         }
         match self.reader.try_next() {
-            None => assert!(
-                gap.is_none() && self.at == oracle.next(),
-                "a reader is silent only when caught up"
-            ),
+            None => assert!(gap.is_none() && self.at == oracle.next(), "a reader is silent only when caught up"),
             Some(Delivery::Signal { seq: None, signal }) => {
                 let gap = gap.expect("records are missing");
                 assert_eq!(signal.event, Event::Gap);
-                assert!(
-                    signal.text.starts_with(&format!("{gap} records")),
-                    "{} is not {gap}",
-                    signal.text
-                );
+                assert!(signal.text.starts_with(&format!("{gap} records")), "{} is not {gap}", signal.text);
             }
-            Some(Delivery::Signal {
-                seq: Some(seq),
-                signal,
-            }) => {
+            Some(Delivery::Signal { seq: Some(seq), signal }) => {
                 assert_eq!((seq.0, gap), (self.at, None));
                 assert_eq!(oracle.lines(seq.0, 1), [(signal.time, None)]);
                 self.at += 1;
             }
             Some(Delivery::Records { first, batch }) => {
                 assert_eq!((first, gap), (Some(Seq(self.at)), None));
-                let lines: Vec<_> = lines_of(&batch)
-                    .into_iter()
-                    .map(|(time, text)| (time, Some(text)))
-                    .collect();
+                let lines: Vec<_> = lines_of(&batch).into_iter().map(|(time, text)| (time, Some(text))).collect();
                 assert_eq!(oracle.lines(self.at, lines.len()), lines);
                 self.at += lines.len() as u64;
             }
@@ -131,25 +118,13 @@ fn join(stream: &Arc<LiveStream>, oracle: &Oracle, limits: RingLimits, join: Joi
     let (from, at) = match join {
         Join::Now => (ReadFrom::Now, oracle.next()),
         Join::Oldest => (ReadFrom::Oldest, oldest),
-        Join::Seq(seq) => (
-            ReadFrom::Seq {
-                epoch: stream.epoch(),
-                seq: Seq(seq),
-            },
-            seq.min(oracle.next()),
-        ),
+        Join::Seq(seq) => (ReadFrom::Seq { epoch: stream.epoch(), seq: Seq(seq) }, seq.min(oracle.next())),
         Join::Time(time) => {
-            let at =
-                (oldest..oracle.next()).find(|&seq| oracle.records[seq as usize].0 >= Time(time));
+            let at = (oldest..oracle.next()).find(|&seq| oracle.records[seq as usize].0 >= Time(time));
             (ReadFrom::Time(Time(time)), at.unwrap_or(oracle.next()))
         }
     };
-    Follower {
-        reader: Reader::open(Arc::clone(stream), from),
-        at,
-        taken: at,
-        missed: 0,
-    }
+    Follower { reader: Reader::open(Arc::clone(stream), from), at, taken: at, missed: 0 }
 }
 
 proptest! {
@@ -208,19 +183,9 @@ proptest! {
 #[test]
 fn a_time_finds_its_record_also_where_the_batch_ends_with_an_earlier_one() {
     let stream = big_ring();
-    stream.publish(batch_of(&[
-        (Time(5), "a".into()),
-        (Time(10), "b".into()),
-        (Time(8), "c".into()),
-    ]));
+    stream.publish(batch_of(&[(Time(5), "a".into()), (Time(10), "b".into()), (Time(8), "c".into())]));
     let mut reader = Reader::open(stream, ReadFrom::Time(Time(9)));
-    let Some(Delivery::Records {
-        first: Some(Seq(1)),
-        batch,
-    }) = reader.try_next()
-    else {
-        panic!("the record at 10")
-    };
+    let Some(Delivery::Records { first: Some(Seq(1)), batch }) = reader.try_next() else { panic!("the record at 10") };
     assert_eq!(lines_of(&batch).len(), 2);
 }
 
@@ -228,32 +193,15 @@ fn a_time_finds_its_record_also_where_the_batch_ends_with_an_earlier_one() {
 fn a_number_of_another_life_of_the_stream_is_answered_with_a_warning_and_the_oldest() {
     let stream = big_ring();
     stream.publish(batch_of(&[(Time(1), "a".into())]));
-    let mut reader = Reader::open(
-        Arc::clone(&stream),
-        ReadFrom::Seq {
-            epoch: 99,
-            seq: Seq(40),
-        },
-    );
-    let Some(Delivery::Signal { seq: None, signal }) = reader.try_next() else {
-        panic!("a warning first")
-    };
+    let mut reader = Reader::open(Arc::clone(&stream), ReadFrom::Seq { epoch: 99, seq: Seq(40) });
+    let Some(Delivery::Signal { seq: None, signal }) = reader.try_next() else { panic!("a warning first") };
     assert_eq!((signal.event, signal.level), (Event::Gap, Level::Warning));
-    assert!(matches!(
-        reader.try_next(),
-        Some(Delivery::Records {
-            first: Some(Seq(0)),
-            ..
-        })
-    ));
+    assert!(matches!(reader.try_next(), Some(Delivery::Records { first: Some(Seq(0)), .. })));
 }
 
 #[test]
 fn a_slow_reader_costs_no_memory_and_the_others_nothing() {
-    let limits = RingLimits {
-        records: 1000,
-        bytes: 64 * 1024,
-    };
+    let limits = RingLimits { records: 1000, bytes: 64 * 1024 };
     let stream = Arc::new(LiveStream::new(limits, 1));
     let mut slow = Reader::open(Arc::clone(&stream), ReadFrom::Now);
     let mut quick = Reader::open(Arc::clone(&stream), ReadFrom::Now);
@@ -262,10 +210,7 @@ fn a_slow_reader_costs_no_memory_and_the_others_nothing() {
     stream.publish(first);
     let mut got = 0;
     for id in 0..10_000i64 {
-        stream.publish(batch_of(&[
-            (Time(id), format!("line {id}")),
-            (Time(id), "and more".into()),
-        ]));
+        stream.publish(batch_of(&[(Time(id), format!("line {id}")), (Time(id), "and more".into())]));
         let (records, bytes) = stream.held();
         assert!(records <= limits.records && bytes <= limits.bytes);
         while let Some(Delivery::Records { batch, .. }) = quick.try_next() {
@@ -273,13 +218,7 @@ fn a_slow_reader_costs_no_memory_and_the_others_nothing() {
         }
     }
     assert_eq!((got, quick.missed()), (20_001, 0));
-    assert!(
-        gone.upgrade().is_none(),
-        "what no longer stands in the ring is freed"
-    );
-    assert!(matches!(
-        slow.try_next(),
-        Some(Delivery::Signal { seq: None, .. })
-    ));
+    assert!(gone.upgrade().is_none(), "what no longer stands in the ring is freed");
+    assert!(matches!(slow.try_next(), Some(Delivery::Signal { seq: None, .. })));
     assert_eq!(slow.missed(), 20_001 - stream.held().0);
 }

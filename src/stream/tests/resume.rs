@@ -12,10 +12,7 @@ struct Follow {
 
 impl Follow {
     fn new(trail: Trail) -> Self {
-        Self {
-            trail,
-            got: Vec::new(),
-        }
+        Self { trail, got: Vec::new() }
     }
 
     /// Reads what the server still has (`log`), but for what is older than what was asked for, up to a
@@ -56,12 +53,7 @@ fn some_sizes() -> impl Strategy<Value = Vec<usize>> {
     proptest::collection::vec(1..20usize, 1..6)
 }
 
-fn follow_through(
-    trail: Trail,
-    log: &[Seen],
-    cuts: &[(Index, Index)],
-    sizes: &[usize],
-) -> Vec<Seen> {
+fn follow_through(trail: Trail, log: &[Seen], cuts: &[(Index, Index)], sizes: &[usize]) -> Vec<Seen> {
     let mut follow = Follow::new(trail);
     let mut written = 0;
     for (grown, cut) in cuts {
@@ -125,11 +117,7 @@ proptest! {
 #[test]
 fn a_late_line_is_new_although_only_a_later_one_is_remembered() {
     let line = |millis: i64, text: &str| (Time(millis * 1_000_000), text.to_owned());
-    let log = [
-        line(1_000, "long ago"),
-        line(5_000, "now"),
-        line(4_950, "written a moment later"),
-    ];
+    let log = [line(1_000, "long ago"), line(5_000, "now"), line(4_950, "written a moment later")];
     let mut follow = Follow::new(Trail::default());
     follow.connect_to_the_end(&log[..2], &[1]);
     follow.connect_to_the_end(&log, &[1]);
@@ -170,10 +158,7 @@ fn a_window_is_over_once_a_line_comes_that_none_can_be_late_to() {
 #[test]
 fn what_stands_before_the_beginning_is_not_taken_for_new() {
     // The follow began with the second line; asked again from the whole second, the server gives the first too.
-    let log = [
-        (Time(1_100_000_000), "before".to_owned()),
-        (Time(1_900_000_000), "seen".to_owned()),
-    ];
+    let log = [(Time(1_100_000_000), "before".to_owned()), (Time(1_900_000_000), "seen".to_owned())];
     let mut follow = Follow::new(Trail::default());
     follow.trail.note(&batch_of(&log[1..]));
     assert!(follow.connect_to_the_end(&log, &[1]));
