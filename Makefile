@@ -20,7 +20,8 @@ test-e2e: ## Only the end-to-end tests (ARGS="-E 'test(name)'" to choose)
 	@hack/test e2e $(ARGS)
 
 bench: ## The figures of the README, beside curl on the same cluster
-	@hack/bench
+	@cargo bench --locked
+	@if [[ -x hack/bench ]]; then hack/bench; fi
 
 lint: ## Format, shellcheck, clippy, cargo deny
 	@hack/lint
