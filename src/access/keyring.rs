@@ -137,7 +137,9 @@ impl KeyRing {
         let mut index = self.index.write();
         let mut expired = Vec::new();
         while index.ends.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, id)) = index.ends.pop_first() else { break };
+            let Some((_, id)) = index.ends.pop_first() else {
+                break;
+            };
             if let Some(key) = index.by_id.get(&id) {
                 key.end(KeyState::Expired);
                 expired.push(id);
@@ -217,7 +219,9 @@ impl Index {
     }
 
     fn remove(&mut self, id: &KeyId, why: KeyState) -> Outcome {
-        let Some(key) = self.by_id.remove(id) else { return Outcome::default() };
+        let Some(key) = self.by_id.remove(id) else {
+            return Outcome::default();
+        };
         if let Some(at) = key.expires_at() {
             self.ends.remove(&(at, id.clone()));
         }

@@ -251,7 +251,9 @@ fn some(list: &[bool]) -> bool {
 /// A pod has at most one owner of each kind, so of one kind the names must agree. Of different kinds one owns the
 /// other, and Kubernetes names it after its owner: `cart` and `cart-5d9f`.
 fn groups_may_meet(granted: &GroupPattern, wanted: &GroupPattern) -> bool {
-    let Some(name) = wanted.name.literal() else { return true };
+    let Some(name) = wanted.name.literal() else {
+        return true;
+    };
     if granted.name.matches(name) {
         return true;
     }

@@ -65,49 +65,35 @@ fn the_pieces_belong_to_one_grant() {
 }
 
 #[rstest]
-#[case::plain("shop", "", "", "", "shop", "", "", "", Ok(()))]
-#[case::namespace("shop", "", "", "", "ops", "", "", "", Err("the namespace `ops`"))]
-#[case::one_of_two("shop", "", "", "", "shop ops", "", "", "", Err("the namespace `ops`"))]
-#[case::anchored_before("shop", "", "", "", "myshop", "", "", "", Err("the namespace `myshop`"))]
-#[case::anchored_behind("shop", "", "", "", "shop-2", "", "", "", Err("the namespace `shop-2`"))]
-#[case::dot_is_no_wildcard("a.b", "", "", "", "axb", "", "", "", Err("the namespace `axb`"))]
-#[case::pattern_asked("shop", "", "", "", ".*", "", "", "", Ok(()))]
-#[case::pattern_granted("sh.*", "", "", "", "shop", "", "", "", Ok(()))]
-#[case::pod("", "", "cart-.*", "", "", "", "cart-1", "", Ok(()))]
-#[case::other_pod("", "", "cart-.*", "", "", "", "web-1", "", Err("the pod `web-1`"))]
-#[case::group("", "deployment+cart", "", "", "", "deployment+cart", "", "", Ok(()))]
-#[case::group_of_it("", "deployment+cart", "", "", "", "replica+cart-5d9", "", "", Ok(()))]
-#[case::other_group("", "deployment+cart", "", "", "", "deployment+web", "", "", Err("the group `deployment+web`"))]
-#[case::other_groups_set(
-    "",
-    "deployment+cart",
-    "",
-    "",
-    "",
-    "replica+web-5d9",
-    "",
-    "",
-    Err("the group `replicaset+web-5d9`")
-)]
-#[case::bare_group("", "cart", "", "", "", "deployment+cart", "", "", Ok(()))]
-#[case::bare_other("", "cart", "", "", "", "deployment+web", "", "", Err("the group `deployment+web`"))]
-#[case::container("", "", "", "main", "", "", "", "main", Ok(()))]
-#[case::other_container("", "", "", "main", "", "", "", "side", Err("the container `side`"))]
-#[case::container_in_pod("", "", "", "a+main", "", "", "", "b+main", Err("the container `b+main`"))]
-#[case::container_of_barred_pod("", "", "a", "main", "", "", "", "b+main", Err("the container `b+main`"))]
+#[case::plain(["shop", "", "", ""], ["shop", "", "", ""], Ok(()))]
+#[case::namespace(["shop", "", "", ""], ["ops", "", "", ""], Err("the namespace `ops`"))]
+#[case::one_of_two(["shop", "", "", ""], ["shop ops", "", "", ""], Err("the namespace `ops`"))]
+#[case::anchored_before(["shop", "", "", ""], ["myshop", "", "", ""], Err("the namespace `myshop`"))]
+#[case::anchored_behind(["shop", "", "", ""], ["shop-2", "", "", ""], Err("the namespace `shop-2`"))]
+#[case::dot_is_no_wildcard(["a.b", "", "", ""], ["axb", "", "", ""], Err("the namespace `axb`"))]
+#[case::pattern_asked(["shop", "", "", ""], [".*", "", "", ""], Ok(()))]
+#[case::pattern_granted(["sh.*", "", "", ""], ["shop", "", "", ""], Ok(()))]
+#[case::pod(["", "", "cart-.*", ""], ["", "", "cart-1", ""], Ok(()))]
+#[case::other_pod(["", "", "cart-.*", ""], ["", "", "web-1", ""], Err("the pod `web-1`"))]
+#[case::group(["", "deployment+cart", "", ""], ["", "deployment+cart", "", ""], Ok(()))]
+#[case::group_of_it(["", "deployment+cart", "", ""], ["", "replica+cart-5d9", "", ""], Ok(()))]
+#[case::other_group(["", "deployment+cart", "", ""], ["", "deployment+web", "", ""], Err("the group `deployment+web`"))]
+#[case::other_groups_set(["", "deployment+cart", "", ""], ["", "replica+web-5d9", "", ""], Err("the group `replicaset+web-5d9`"))]
+#[case::bare_group(["", "cart", "", ""], ["", "deployment+cart", "", ""], Ok(()))]
+#[case::bare_other(["", "cart", "", ""], ["", "deployment+web", "", ""], Err("the group `deployment+web`"))]
+#[case::container(["", "", "", "main"], ["", "", "", "main"], Ok(()))]
+#[case::other_container(["", "", "", "main"], ["", "", "", "side"], Err("the container `side`"))]
+#[case::container_in_pod(["", "", "", "a+main"], ["", "", "", "b+main"], Err("the container `b+main`"))]
+#[case::container_of_barred_pod(["", "", "a", "main"], ["", "", "", "b+main"], Err("the container `b+main`"))]
 fn names_that_no_grant_could_match_are_refused_by_name(
-    #[case] namespaces: &str,
-    #[case] groups: &str,
-    #[case] granted_pods: &str,
-    #[case] containers: &str,
-    #[case] want_namespaces: &str,
-    #[case] want_groups: &str,
-    #[case] want_pods: &str,
-    #[case] want_containers: &str,
+    #[case] granted: [&str; 4],
+    #[case] wanted: [&str; 4],
     #[case] expected: Result<(), &str>,
 ) {
-    let key = key("weir", vec![pods(namespaces, groups, granted_pods, containers)]);
-    let answer = ask(&key, &select(want_namespaces, want_groups, want_pods, want_containers));
+    let [namespaces, groups, names, containers] = granted;
+    let key = key("weir", vec![pods(namespaces, groups, names, containers)]);
+    let [namespaces, groups, names, containers] = wanted;
+    let answer = ask(&key, &select(namespaces, groups, names, containers));
     assert_eq!(answer.map(|_| ()), expected.map_err(str::to_owned));
 }
 

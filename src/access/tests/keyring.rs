@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rstest::rstest;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::api::duration::DurationError;
@@ -59,7 +60,7 @@ async fn running_streams_learn_what_became_of_their_key(
 ) {
     let mut next = record("shop/a", 1, &reader());
     let (ring, old) = ring_with(next.clone());
-    let waiting = tokio::spawn({
+    let waiting = TaskTracker::new().spawn({
         let old = Arc::clone(&old);
         async move { old.ended().await }
     });
@@ -188,7 +189,7 @@ async fn the_expiry_task_ends_keys_on_time_also_those_that_come_later() {
     let start = tokio::time::Instant::now();
     let clock = move || Time(i64::try_from(start.elapsed().as_nanos()).unwrap());
     let (cancel, ended_at) = (CancellationToken::new(), Arc::new(AtomicI64::new(0)));
-    let task = tokio::spawn({
+    let task = TaskTracker::new().spawn({
         let (ring, cancel, ended_at) = (Arc::clone(&ring), cancel.clone(), Arc::clone(&ended_at));
         async move {
             ring.run_expiry(clock, |_| ended_at.store(clock().0, Ordering::SeqCst), cancel).await;
