@@ -14,6 +14,7 @@
 //! | `health` | `/healthz`, `/livez`, `/readyz`, `/metrics` |
 //! | `upgrade` | the request that turns a connection into a WebSocket |
 //! | `websocket` | one WebSocket with its limits |
+//! | `services` | what the routes need of the floors below |
 //! | `sse` | server-sent events |
 
 pub mod accept;
@@ -23,6 +24,7 @@ pub mod drain;
 pub mod health;
 pub mod origin;
 pub mod reply;
+pub mod services;
 pub mod sse;
 pub mod tls;
 pub mod upgrade;
