@@ -14,6 +14,7 @@
 //! | `health` | `/healthz`, `/livez`, `/readyz`, `/metrics` |
 //! | `upgrade` | the request that turns a connection into a WebSocket |
 //! | `websocket` | one WebSocket with its limits |
+//! | `session` | the session socket, in three dialects |
 //! | `services` | what the routes need of the floors below |
 //! | `sse` | server-sent events |
 
@@ -25,6 +26,7 @@ pub mod health;
 pub mod origin;
 pub mod reply;
 pub mod services;
+pub mod session;
 pub mod sse;
 pub mod tls;
 pub mod upgrade;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::job::{Job, JobError};
-use crate::record::{Event, Level, Signal, Time};
+use crate::record::{Event, Level, Origin, Signal, Time};
 use crate::source::pods::{FollowHub, PodLogs, PodLogsPast};
 use crate::stream::{Backlog, LiveStream, RingLimits};
 use crate::telemetry::Metrics;
@@ -174,6 +174,11 @@ impl Lease {
     /// Whether the worker knows what there is to follow.
     pub fn listed(&self) -> watch::Receiver<bool> {
         self.worker.logs.listed()
+    }
+
+    /// The containers that are followed now.
+    pub fn roster(&self) -> Vec<Arc<Origin>> {
+        self.worker.logs.roster()
     }
 
     /// What the worker does.

@@ -17,7 +17,7 @@ use super::index::PodChange;
 use super::info::PodInfo;
 use super::past::{self, LogCut};
 use crate::api::{CompiledSelection, PodFacts};
-use crate::record::{ContainerKind, Event, Level, LineLimit, Signal, Time};
+use crate::record::{ContainerKind, Event, Level, LineLimit, Origin, Signal, Time};
 use crate::stream::{Backlog, BacklogItem, BacklogStream, From, LiveStream};
 
 /// How many containers' pasts are read at the same time.
@@ -198,6 +198,13 @@ impl PodLogs {
 
     fn note_targets(&self, containers: &HashMap<ContainerKey, Followed>) {
         self.targets.send_if_modified(|targets| std::mem::replace(targets, containers.len()) != containers.len());
+    }
+
+    /// The containers that are followed now, sorted. Each was announced by a signal before it stands here.
+    pub fn roster(&self) -> Vec<Arc<Origin>> {
+        let mut origins: Vec<_> = self.members().into_iter().map(|member| member.origin).collect();
+        origins.sort_by_key(|origin| origin.path());
+        origins
     }
 
     fn members(&self) -> Vec<Member> {

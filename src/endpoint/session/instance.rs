@@ -1,0 +1,235 @@
+//! One instance: what one start message began, on its way from a reader to a socket.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use regex::bytes::RegexSet;
+
+use super::answer::{self, AlertLine};
+use super::message::Dialect;
+use crate::access::{Authoriser, Denied, Key, KeyRing, KeyState, PodPermit, StreamPermit};
+use crate::api::{CompiledSelection, Scope, Service};
+use crate::endpoint::websocket::{End, Socket, Text};
+use crate::record::{Batch, Event, Level, Origin, Signal, Time, Wire, encode};
+use crate::stream::{Delivery, Reader, StreamName};
+use crate::telemetry::{Dropped, DroppedLabels, Metrics};
+use crate::worker::Lease;
+
+/// What an instance delivers beside signals, which all deliver.
+#[derive(Debug)]
+pub(super) enum Delivers {
+    /// Log lines.
+    Log {
+        /// In this format.
+        wire: Wire,
+        /// With this before each message.
+        prefix: Vec<u8>,
+    },
+    /// Nothing else.
+    Signals,
+    /// Log lines that match: patterns of level info, warning and error.
+    Alerts([Option<RegexSet>; 3]),
+}
+
+/// What a key had to grant for the instance to start, so that it can be asked again.
+#[derive(Debug)]
+pub(super) enum Granted {
+    /// Pods of a selection, and what came of it.
+    Pods { service: Service, scope: Scope, selection: CompiledSelection, permit: PodPermit },
+    /// A declared stream.
+    Stream { scope: Scope, name: StreamName },
+}
+
+impl Granted {
+    /// Whether `key` grants the same still.
+    pub(super) fn holds(&self, authoriser: &Authoriser, key: &Key) -> Result<bool, Denied> {
+        match self {
+            Self::Pods { service, scope, selection, permit } => {
+                authoriser.authorise_pods(key, *service, *scope, selection).map(|now| now == *permit)
+            }
+            Self::Stream { scope, name } => {
+                let granted = authoriser.authorise_stream(key, Service::Log, *scope, &name.namespace, &name.name);
+                granted.map(|()| true)
+            }
+        }
+    }
+}
+
+/// What happened to an instance.
+pub(super) enum Happening {
+    /// There is something to deliver.
+    Delivery(Delivery),
+    /// Its key counts no more, or counts differently.
+    Key(KeyState),
+}
+
+/// Something that runs for a client.
+pub(super) struct Instance {
+    pub id: String,
+    pub reconnect_key: String,
+    pub dialect: Dialect,
+    pub channel: String,
+    pub delivers: Delivers,
+    pub granted: Granted,
+    pub key: Arc<Key>,
+    pub reader: Reader,
+    pub paused: bool,
+    /// Containers that were announced at the start, whose own signal may still be on its way.
+    pub announced: HashSet<Arc<Origin>>,
+    pub(super) _held: Held,
+    pub(super) resume_at: Option<Instant>,
+    pub(super) missed: u64,
+}
+
+/// What an instance keeps alive or counts against a limit.
+pub(super) struct Held {
+    pub _lease: Option<Lease>,
+    pub _permit: StreamPermit,
+}
+
+/// How much one turn of an instance writes before others have theirs, in bytes.
+const TURN_BYTES: usize = 512 * 1024;
+
+impl Instance {
+    /// Waits until something happens. Cancel-safe.
+    pub async fn next(&mut self) -> Happening {
+        let (paused, resume_at, reader) = (self.paused, self.resume_at, &mut self.reader);
+        let delivery = async {
+            if paused {
+                return std::future::pending().await;
+            }
+            if let Some(at) = resume_at {
+                tokio::time::sleep_until(at.into()).await;
+            }
+            reader.next().await
+        };
+        tokio::select! {
+            biased;
+            state = self.key.ended() => Happening::Key(state),
+            delivery = delivery => Happening::Delivery(delivery),
+        }
+    }
+
+    /// Writes a delivery and what is ready behind it; the last is flushed. The stream's end, where it came.
+    pub async fn deliver(
+        &mut self,
+        first: Delivery,
+        socket: &mut Socket,
+        metrics: &Metrics,
+    ) -> Result<Option<String>, End> {
+        let (mut records, mut bytes) = (0, 0);
+        let mut next = Some(first);
+        self.resume_at = None;
+        while let Some(delivery) = next {
+            match delivery {
+                Delivery::Records { batch, .. } => {
+                    records += batch.len() as u64;
+                    bytes += self.feed_batch(&batch, socket).await?;
+                }
+                Delivery::Signal { signal, .. } => bytes += self.feed_signal(&signal, socket).await?,
+                Delivery::End(end) => {
+                    let signal = Signal::new(Level::Warning, Event::Ended, Time::now(), end.text.clone());
+                    self.feed_signal(&signal, socket).await?;
+                    socket.flush().await?;
+                    return Ok(Some(end.text.clone()));
+                }
+            }
+            next = if bytes < TURN_BYTES { self.reader.try_next() } else { None };
+        }
+        socket.flush().await?;
+        self.count(records, bytes as u64, metrics);
+        Ok(None)
+    }
+
+    /// Sends one signal now.
+    pub async fn tell(&mut self, signal: &Signal, socket: &mut Socket) -> Result<(), End> {
+        socket.send(answer::signal(self.dialect, &self.channel, &self.id, signal).into()).await
+    }
+
+    async fn feed_signal(&mut self, signal: &Signal, socket: &mut Socket) -> Result<usize, End> {
+        if signal.event == Event::Added && signal.origin.as_ref().is_some_and(|origin| self.announced.remove(origin)) {
+            return Ok(0);
+        }
+        let text = answer::signal(self.dialect, &self.channel, &self.id, signal);
+        let bytes = text.len();
+        socket.feed(text.into()).await?;
+        Ok(bytes)
+    }
+
+    async fn feed_batch(&mut self, batch: &Batch, socket: &mut Socket) -> Result<usize, End> {
+        match &self.delivers {
+            Delivers::Signals => Ok(0),
+            Delivers::Log { wire, prefix } => feed_lines(batch, *wire, prefix, socket).await,
+            Delivers::Alerts(patterns) => {
+                let alert = |severity, line| answer::alert(self.dialect, &self.id, severity, &line);
+                let messages: Vec<String> =
+                    alerts(batch, patterns).map(|(severity, line)| alert(severity, line)).collect();
+                let bytes = messages.iter().map(String::len).sum();
+                for message in messages {
+                    socket.feed(message.into()).await?;
+                }
+                Ok(bytes)
+            }
+        }
+    }
+
+    fn count(&mut self, records: u64, bytes: u64, metrics: &Metrics) {
+        let missed = self.reader.missed();
+        if missed > self.missed {
+            metrics.gaps.inc();
+            let labels = DroppedLabels { reason: Dropped::ReaderBehind };
+            metrics.dropped.get_or_create(&labels).inc_by(missed - self.missed);
+            self.missed = missed;
+        }
+        let now = Instant::now();
+        let wait = self.key.usage().charge(records, bytes, now);
+        self.resume_at = (!wait.is_zero()).then(|| now + wait);
+    }
+
+    /// Goes on with the key as it is now, where that grants the same.
+    pub fn renew(&mut self, authoriser: &Authoriser, keyring: &KeyRing) -> Result<bool, Denied> {
+        let successor = keyring.successor(&self.key, Time::now())?;
+        let same = self.granted.holds(authoriser, &successor)?;
+        if same {
+            self.key = successor;
+        }
+        Ok(same)
+    }
+}
+
+/// The lines of a batch that match, each with its severity.
+fn alerts<'b>(batch: &'b Batch, patterns: &[Option<RegexSet>; 3]) -> impl Iterator<Item = (Level, AlertLine<'b>)> {
+    batch.lines().iter().filter_map(|line| {
+        let text = batch.text(line);
+        Some((severity(patterns, text)?, AlertLine { origin: batch.origin(), time: line.time, text }))
+    })
+}
+
+/// The gravest level whose patterns match.
+fn severity(patterns: &[Option<RegexSet>; 3], text: &[u8]) -> Option<Level> {
+    let levels = [Level::Info, Level::Warning, Level::Error];
+    let matching = levels.into_iter().zip(patterns).rev();
+    matching.filter(|(_, set)| set.as_ref().is_some_and(|set| set.is_match(text))).map(|(level, _)| level).next()
+}
+
+/// The messages of a batch, each behind the instance's own beginning. What is behind it was encoded once for all.
+async fn feed_lines(batch: &Batch, wire: Wire, prefix: &[u8], socket: &mut Socket) -> Result<usize, End> {
+    let mut bytes = 0;
+    for body in batch.encoded(wire).messages() {
+        let mut message = Vec::with_capacity(prefix.len() + body.len());
+        message.extend_from_slice(prefix);
+        message.extend_from_slice(&body);
+        bytes += message.len();
+        // The encoders make UTF-8; should one fail to, the message is mended, not lost.
+        let text = String::from_utf8(message).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into());
+        socket.feed(Text::from(text)).await?;
+    }
+    Ok(bytes)
+}
+
+/// The parts of a log instance.
+pub(super) fn log_delivers(dialect: Dialect, timestamps: bool, id: &str) -> Delivers {
+    let wire = dialect.wire(timestamps);
+    Delivers::Log { wire, prefix: encode::prefix(wire, id) }
+}

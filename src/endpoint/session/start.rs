@@ -1,0 +1,246 @@
+//! From a start message to a running instance: whose key, what it grants, which stream, from where.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use regex::bytes::{RegexSet, RegexSetBuilder};
+use uuid::Uuid;
+
+use super::instance::{Delivers, Granted, Held, Instance, log_delivers};
+use super::message::{Dialect, Request, Start};
+use crate::access::{Denied, Key, parse_scope};
+use crate::api::selection::{LabelSelector, View};
+use crate::api::{FilterSpec, PodLogsSource, PodSelection, Scope, Service, SourceSpec, StreamSubscriptionSpec};
+use crate::endpoint::services::Services;
+use crate::record::Origin;
+use crate::stream::{From as Past, ReadFrom, Reader, Seq, Start as PastStart, StreamName};
+use crate::worker::{Job, Sight};
+
+/// Why a start is refused.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The key is not good, or does not grant it.
+    Denied(Denied),
+    /// The request itself cannot be met.
+    Request(String),
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl Refusal {
+    /// The sentence for the client, in the words that clients of each dialect know.
+    pub fn text(&self, dialect: Dialect) -> String {
+        match self {
+            Self::Request(text) => text.clone(),
+            Self::Denied(Denied::Missing) => "No access key received".into(),
+            Self::Denied(Denied::Unknown | Denied::Malformed(_)) if dialect != Dialect::Classic => {
+                "Invalid API key".into()
+            }
+            Self::Denied(denied) => format!("Access denied: {denied}"),
+        }
+    }
+
+    /// Whether the key itself is at fault, so that the classic dialect closes the socket.
+    pub fn is_about_the_key(&self) -> bool {
+        matches!(self, Self::Denied(denied) if denied.is_about_the_key())
+    }
+}
+
+/// An instance that is ready to run, and the containers that are there already.
+pub(super) struct Started {
+    pub instance: Instance,
+    pub there: Vec<Arc<Origin>>,
+}
+
+/// What a request asks for, by its channel or type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Log,
+    Signal,
+    Alert,
+}
+
+fn kind_of(request: &Request) -> Result<Kind, Refusal> {
+    let what = if request.dialect == Dialect::Classic { "type" } else { "channel" };
+    match request.channel.as_str() {
+        "log" | "subscription" => Ok(Kind::Log),
+        "signal" => Ok(Kind::Signal),
+        "alert" if request.dialect != Dialect::Classic => Ok(Kind::Alert),
+        name @ "metrics" => {
+            Err(Refusal::Request(format!("The {what} \"{name}\" is not served by this version of Weir.")))
+        }
+        name @ ("ops" | "trivy" | "fileman" | "magnify" | "echo") => Err(Refusal::Request(format!(
+            "The {what} \"{name}\" is not served: Weir reads logs and signals, it does not operate workloads."
+        ))),
+        name => Err(Refusal::Request(format!("Unknown {what} \"{name}\": log, signal or, as a channel, alert."))),
+    }
+}
+
+/// Starts what a request asks for with the key that it, or the connection, presented.
+pub(super) fn start(services: &Services, request: &Request, start: &Start, key: &Arc<Key>) -> Result<Started, Refusal> {
+    let kind = kind_of(request)?;
+    if matches!(start.objects.as_str(), "events") {
+        return Err(Refusal::Request(
+            "Kubernetes Events (objects \"events\") are not served by this version of Weir.".into(),
+        ));
+    }
+    let id = Uuid::new_v4().to_string();
+    let delivers = match kind {
+        Kind::Log => log_delivers(request.dialect, start.timestamps, &id),
+        Kind::Signal => Delivers::Signals,
+        Kind::Alert => Delivers::Alerts(alert_patterns(&start.alerts)?),
+    };
+    let Opened { reader, granted, lease, there } = match &start.subscription {
+        Some(name) => open_declared(services, start, name, key)?,
+        None => open_selection(services, start, kind, key)?,
+    };
+    let permit = key.usage().open_stream()?;
+    let instance = Instance {
+        id,
+        reconnect_key: Uuid::new_v4().to_string(),
+        dialect: request.dialect,
+        channel: request.channel.clone(),
+        delivers,
+        granted,
+        key: Arc::clone(key),
+        reader,
+        paused: false,
+        announced: there.iter().cloned().collect::<HashSet<_>>(),
+        _held: Held { _lease: lease, _permit: permit },
+        resume_at: None,
+        missed: 0,
+    };
+    Ok(Started { instance, there })
+}
+
+struct Opened {
+    reader: Reader,
+    granted: Granted,
+    lease: Option<crate::worker::Lease>,
+    there: Vec<Arc<Origin>>,
+}
+
+fn open_declared(services: &Services, start: &Start, name: &str, key: &Key) -> Result<Opened, Refusal> {
+    let Some((namespace, name)) = name.split_once('/') else {
+        return Err(Refusal::Request("The name of a subscription is written as \"namespace/name\".".into()));
+    };
+    let name = StreamName::new(namespace, name);
+    // A subscription says itself what it streams; the least scope that reads is enough.
+    let scope = if start.scope.trim().is_empty() { Scope::Filter } else { parse_scope(Service::Log, &start.scope)? };
+    services.authoriser.authorise_stream(key, Service::Log, scope, &name.namespace, &name.name)?;
+    let Some(located) = services.declared.catalogue().locate(&name) else {
+        let text = format!(
+            "The subscription {name} does not stream now: it does not exist, is suspended or not valid. See `kubectl describe sub`."
+        );
+        return Err(Refusal::Request(text));
+    };
+    let past = past_of(start);
+    let reader = match (&start.last_event, &located.backlog) {
+        (Some(event), _) => Reader::open(located.stream, resume_point(event)?),
+        (None, Some(backlog)) if past.wants_past() => Reader::open_with_past(located.stream, backlog.as_ref(), past),
+        (None, None) if past.wants_past() => Reader::open(located.stream, ReadFrom::Oldest),
+        _ => Reader::open(located.stream, ReadFrom::Now),
+    };
+    let granted = Granted::Stream { scope, name };
+    Ok(Opened { reader: reader.behind(&located.gate), granted, lease: None, there: Vec::new() })
+}
+
+fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> Result<Opened, Refusal> {
+    let selection = selection_of(start)?;
+    let compiled =
+        selection.compile().map_err(|error| Refusal::Request(format!("The selection is not valid: {error}")))?;
+    let service = if kind == Kind::Signal { Service::Signal } else { Service::Log };
+    let scope = parse_scope(service, &start.scope)?;
+    let permit = services.authoriser.authorise_pods(key, service, scope, &compiled)?;
+    let source = PodLogsSource { selection, ..PodLogsSource::default() };
+    let filter = FilterSpec { include: start.include.clone(), exclude: start.exclude.clone() };
+    let spec = StreamSubscriptionSpec {
+        source: SourceSpec::pod_logs(source),
+        filter: (!filter.is_empty()).then_some(filter),
+        ..StreamSubscriptionSpec::default()
+    };
+    let supervisor = services.declared.supervisor();
+    let invalid = |error: crate::worker::JobError| Refusal::Request(error.to_string());
+    let job = Job::new(&spec, supervisor.default_ring(), Sight::Permitted(permit.clone())).map_err(invalid)?;
+    let lease = supervisor.ensure(job).map_err(invalid)?;
+    let past = if kind == Kind::Log { past_of(start) } else { Past::default() };
+    // The reader comes before the roster: a container that joins in between is in both, and told once.
+    let reader = Reader::open_with_past(Arc::clone(lease.stream()), lease.backlog().as_ref(), past);
+    let there = lease.roster();
+    let granted = Granted::Pods { service, scope, selection: compiled, permit };
+    Ok(Opened { reader, granted, lease: Some(lease), there })
+}
+
+fn selection_of(start: &Start) -> Result<PodSelection, Refusal> {
+    let view = match start.view.trim() {
+        "" | "none" => View::Pod,
+        text => View::parse(text).ok_or_else(|| {
+            Refusal::Request("The view is not known: cluster, namespace, group, pod or container.".into())
+        })?,
+    };
+    Ok(PodSelection {
+        view,
+        namespaces: start.namespaces.clone(),
+        groups: start.groups.clone(),
+        pods: start.pods.clone(),
+        containers: start.containers.clone(),
+        label_selector: labels_of(&start.labels)?,
+        init_containers: start.init_containers,
+        ephemeral_containers: start.ephemeral_containers,
+    })
+}
+
+/// `a=b,c==d`: the equality part of Kubernetes' selector syntax.
+fn labels_of(text: &str) -> Result<Option<LabelSelector>, Refusal> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let pair = |item: &str| {
+        let (key, value) = item.split_once('=')?;
+        let value = value.strip_prefix('=').unwrap_or(value);
+        (!key.trim().is_empty() && !key.ends_with('!')).then(|| (key.trim().to_owned(), value.trim().to_owned()))
+    };
+    let labels: Option<BTreeMap<_, _>> = text.split(',').map(pair).collect();
+    let wrong = || Refusal::Request("The label selector is not understood: write it as a=b,c=d.".into());
+    let match_labels = labels.ok_or_else(wrong)?;
+    Ok(Some(LabelSelector { match_labels, ..LabelSelector::default() }))
+}
+
+fn past_of(start: &Start) -> Past {
+    let begin = match start {
+        Start { from_start: true, .. } => PastStart::Beginning,
+        Start { start_time: Some(time), .. } => PastStart::At(*time),
+        Start { max_messages: Some(1..), .. } => PastStart::Beginning,
+        _ => PastStart::Now,
+    };
+    Past { start: begin, lines: start.max_messages, previous: start.previous }
+}
+
+/// `epoch-seq`, as event ids of SSE are written: reading goes on after it.
+fn resume_point(event: &str) -> Result<ReadFrom, Refusal> {
+    let parsed = event.split_once('-').and_then(|(epoch, seq)| Some((epoch.parse().ok()?, seq.parse::<u64>().ok()?)));
+    let wrong = || Refusal::Request("The field \"lastEventId\" is written as EPOCH-SEQUENCE.".into());
+    let (epoch, seq) = parsed.ok_or_else(wrong)?;
+    Ok(ReadFrom::Seq { epoch, seq: Seq(seq.saturating_add(1)) })
+}
+
+fn alert_patterns(patterns: &[Vec<String>; 3]) -> Result<[Option<RegexSet>; 3], Refusal> {
+    /// Patterns come from outside: how large they may become, in bytes.
+    const COMPILED_BYTES: usize = 1024 * 1024;
+    if patterns.iter().all(Vec::is_empty) {
+        return Err(Refusal::Request("An alert needs patterns: regexInfo, regexWarning or regexError.".into()));
+    }
+    let compile = |patterns: &Vec<String>| {
+        if patterns.is_empty() {
+            return Ok(None);
+        }
+        RegexSetBuilder::new(patterns).size_limit(COMPILED_BYTES).build().map(Some)
+    };
+    let [info, warning, error] = patterns;
+    let wrong = |error: regex::Error| Refusal::Request(format!("A pattern of the alert is not valid: {error}"));
+    Ok([compile(info).map_err(wrong)?, compile(warning).map_err(wrong)?, compile(error).map_err(wrong)?])
+}
