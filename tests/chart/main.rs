@@ -8,6 +8,7 @@
     reason = "tests say what is wrong by panicking"
 )]
 
+mod examples;
 mod generated;
 mod helm;
 mod objects;
