@@ -36,12 +36,8 @@ fn examples() -> Vec<(PathBuf, Vec<Json>)> {
 
 /// The schema of a kind, closed: a field that it does not know is a mistake here.
 fn schema(kind: &str) -> jsonschema::Validator {
-    let crd = crds(Variant::Full)
-        .into_iter()
-        .find(|crd| crd.spec.names.kind == kind)
-        .unwrap();
-    let mut schema =
-        serde_json::to_value(&crd.spec.versions[0].schema).unwrap()["openAPIV3Schema"].take();
+    let crd = crds(Variant::Full).into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+    let mut schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap()["openAPIV3Schema"].take();
     schema["properties"]["metadata"] = json!({"type": "object"});
     for field in ["apiVersion", "kind"] {
         schema["properties"][field] = json!({"type": "string"});
@@ -56,10 +52,7 @@ fn close(schema: &mut Json) {
     };
     if let Some(Json::Object(properties)) = schema.get_mut("properties") {
         let open = |name: &str| name == "metadata";
-        properties
-            .iter_mut()
-            .filter(|(name, _)| !open(name))
-            .for_each(|(_, child)| close(child));
+        properties.iter_mut().filter(|(name, _)| !open(name)).for_each(|(_, child)| close(child));
         schema.insert("additionalProperties".into(), json!(false));
     }
     if let Some(items) = schema.get_mut("items") {
@@ -69,20 +62,16 @@ fn close(schema: &mut Json) {
 
 #[test]
 fn each_object_is_what_its_definition_allows() {
-    let kinds =
-        ["AccessKey", "AlertReceiver", "StreamSubscription"].map(|kind| (kind, schema(kind)));
+    let kinds = ["AccessKey", "AlertReceiver", "StreamSubscription"].map(|kind| (kind, schema(kind)));
     for (path, objects) in examples() {
         let path = path.display();
         for object in objects {
-            let Some((_, validator)) = kinds.iter().find(|(kind, _)| object["kind"] == *kind)
-            else {
+            let Some((_, validator)) = kinds.iter().find(|(kind, _)| object["kind"] == *kind) else {
                 continue;
             };
             assert_eq!(object["apiVersion"], "weir.dev/v1alpha1", "{path}");
-            let errors: Vec<_> = validator
-                .iter_errors(&object)
-                .map(|e| format!("{}: {e}", e.instance_path()))
-                .collect();
+            let errors: Vec<_> =
+                validator.iter_errors(&object).map(|e| format!("{}: {e}", e.instance_path())).collect();
             assert!(errors.is_empty(), "{path}: {errors:?}");
         }
     }
@@ -91,21 +80,11 @@ fn each_object_is_what_its_definition_allows() {
 #[test]
 fn each_subscription_is_one_that_this_version_runs() {
     for (path, objects) in examples() {
-        for object in objects
-            .into_iter()
-            .filter(|o| o["kind"] == "StreamSubscription")
-        {
+        for object in objects.into_iter().filter(|o| o["kind"] == "StreamSubscription") {
             let path = path.display();
             let subscription: StreamSubscription = serde_json::from_value(object).unwrap();
-            let source = subscription
-                .spec
-                .source
-                .pod_logs
-                .unwrap_or_else(|| panic!("{path} is not of pods' logs"));
-            source
-                .selection
-                .compile()
-                .unwrap_or_else(|error| panic!("{path}: {error}"));
+            let source = subscription.spec.source.pod_logs.unwrap_or_else(|| panic!("{path} is not of pods' logs"));
+            source.selection.compile().unwrap_or_else(|error| panic!("{path}: {error}"));
             assert!(subscription.spec.rules.is_empty(), "{path}");
             let filter = subscription.spec.filter.unwrap_or_default();
             for pattern in filter.include.iter().chain(&filter.exclude) {
@@ -120,11 +99,7 @@ fn each_example_lives_in_the_examples_namespace_and_explains_itself() {
     for (path, objects) in examples() {
         assert!(!objects.is_empty(), "{} holds nothing", path.display());
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(
-            text.starts_with('#'),
-            "{} begins without a word about itself",
-            path.display()
-        );
+        assert!(text.starts_with('#'), "{} begins without a word about itself", path.display());
         for object in objects {
             let wanted = if object["kind"] == "Namespace" {
                 &object["metadata"]["name"]
@@ -132,11 +107,7 @@ fn each_example_lives_in_the_examples_namespace_and_explains_itself() {
                 &object["metadata"]["namespace"]
             };
             let operator = path.to_string_lossy().contains("operator-namespace");
-            let namespace = if operator {
-                "weir-system"
-            } else {
-                "weir-examples"
-            };
+            let namespace = if operator { "weir-system" } else { "weir-examples" };
             assert_eq!(wanted, namespace, "{}", path.display());
         }
     }
@@ -147,10 +118,7 @@ fn no_two_examples_have_the_same_object() {
     let mut seen = std::collections::HashMap::new();
     for (path, objects) in examples() {
         for object in objects {
-            let id = format!(
-                "{} {}/{}",
-                object["kind"], object["metadata"]["namespace"], object["metadata"]["name"]
-            );
+            let id = format!("{} {}/{}", object["kind"], object["metadata"]["namespace"], object["metadata"]["name"]);
             if let Some(other) = seen.insert(id.clone(), path.clone()) {
                 panic!("{id} is in {} and {}", other.display(), path.display());
             }

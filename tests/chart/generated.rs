@@ -1,6 +1,6 @@
 //! What is made from the chart and from the types: the chart's CRD templates, and the plain manifests under `deploy/`.
 //!
-//! `make generate` writes them (`WEIR_GENERATE=1 cargo test --test chart`).
+//! `make generate` writes them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -53,8 +53,6 @@ struct Flavour {
     folder: &'static str,
     about: &'static str,
     crds: &'static str,
-    /// Whether the namespace enforces the strictest pod security standard.
-    restricted: bool,
     values: serde_json::Value,
 }
 
@@ -65,7 +63,6 @@ fn flavours() -> Vec<Flavour> {
             about: "Weir for the whole cluster: kubectl apply -k deploy/base\n\
                     # Set the image first: kustomize edit set image weir=YOUR.REGISTRY/weir:TAG",
             crds: "../../crds",
-            restricted: true,
             values: json!({}),
         },
         Flavour {
@@ -74,19 +71,13 @@ fn flavours() -> Vec<Flavour> {
                     # For more namespaces use the chart (`namespaces`), or repeat the Role and RoleBinding `weir` in each and add it to\n\
                     # WEIR_NAMESPACES. Set the image first: kustomize edit set image weir=YOUR.REGISTRY/weir:TAG",
             crds: "../../crds",
-            restricted: true,
             values: json!({"namespaces": ["weir-system"]}),
         },
         Flavour {
             folder: "local",
-            about: "Weir on the test cluster of hack/cluster: the image that hack/image loads, on the node's port 8080,\n\
-                    # definitions for old servers.",
+            about: "Weir on the test cluster of hack/cluster: the image that hack/image loads, definitions for old servers.",
             crds: "../crds-compat",
-            restricted: false,
-            values: json!({
-                "image": {"repository": "weir.test/weir", "tag": "dev"},
-                "hostNetwork": true,
-            }),
+            values: json!({"image": {"repository": "weir.test/weir", "tag": "dev"}}),
         },
     ]
 }
@@ -95,16 +86,8 @@ fn flavours() -> Vec<Flavour> {
 fn plain(text: &str) -> String {
     let mut out = HEADER.to_owned();
     let helm = ["helm.sh/chart:", "app.kubernetes.io/managed-by:"];
-    for line in text
-        .trim()
-        .trim_start_matches("---")
-        .trim_start_matches('\n')
-        .lines()
-    {
-        if !helm
-            .iter()
-            .any(|label| line.trim_start().starts_with(label))
-        {
+    for line in text.trim().trim_start_matches("---").trim_start_matches('\n').lines() {
+        if !helm.iter().any(|label| line.trim_start().starts_with(label)) {
             out.push_str(line);
             out.push('\n');
         }
@@ -124,7 +107,7 @@ fn deploy() -> Vec<(PathBuf, String)> {
             writeln!(resources, "- {name}").unwrap();
             all.push((folder.join(name), plain(text)));
         }
-        all.push((folder.join("namespace.yaml"), namespace(flavour.restricted)));
+        all.push((folder.join("namespace.yaml"), namespace()));
         all.push((
             folder.join("kustomization.yaml"),
             format!(
@@ -137,15 +120,11 @@ fn deploy() -> Vec<(PathBuf, String)> {
     all
 }
 
-fn namespace(restricted: bool) -> String {
-    let level = if restricted {
-        "restricted"
-    } else {
-        "privileged"
-    };
+/// The pod keeps the strictest pod security standard, so its namespace asks for it.
+fn namespace() -> String {
     format!(
         "{HEADER}apiVersion: v1\nkind: Namespace\nmetadata:\n  name: weir-system\n  labels:\n    \
-         app.kubernetes.io/name: weir\n    pod-security.kubernetes.io/enforce: {level}\n"
+         app.kubernetes.io/name: weir\n    pod-security.kubernetes.io/enforce: restricted\n"
     )
 }
 
@@ -171,7 +150,7 @@ fn write(files: Vec<(PathBuf, String)>) {
     }
 }
 
-/// `cargo test --test chart -- --ignored`: writes the files.
+/// `hack/generate.d/chart` runs it.
 #[test]
 #[ignore = "writes into the source tree; `make generate` runs it"]
 fn generate() {
@@ -181,9 +160,6 @@ fn generate() {
 
 #[test]
 fn generated_files_are_up_to_date() {
-    if std::env::var_os("WEIR_GENERATE").is_some() {
-        generate();
-    }
     let mut wanted = crd_templates();
     wanted.extend(deploy());
     let stale: Vec<_> = wanted
@@ -191,26 +167,14 @@ fn generated_files_are_up_to_date() {
         .filter(|(path, content)| std::fs::read_to_string(path).ok().as_ref() != Some(content))
         .map(|(path, _)| path.strip_prefix(root()).unwrap().display().to_string())
         .collect();
-    assert!(
-        stale.is_empty(),
-        "run `make generate`: out of date are {}",
-        stale.join(", ")
-    );
+    assert!(stale.is_empty(), "run `make generate`: out of date are {}", stale.join(", "));
 
-    for folder in [
-        "charts/weir/templates/crds",
-        "deploy/base",
-        "deploy/namespaced",
-        "deploy/local",
-        "deploy/crds-compat",
-    ] {
+    for folder in
+        ["charts/weir/templates/crds", "deploy/base", "deploy/namespaced", "deploy/local", "deploy/crds-compat"]
+    {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
-            assert!(
-                wanted.iter().any(|(p, _)| *p == path),
-                "delete {}: nothing makes it any more",
-                path.display()
-            );
+            assert!(wanted.iter().any(|(p, _)| *p == path), "delete {}: nothing makes it any more", path.display());
         }
     }
 }
@@ -225,20 +189,12 @@ fn the_chart_installs_the_definitions_of_the_types() {
             assert_eq!(metadata["annotations"]["helm.sh/resource-policy"], "keep");
             metadata.retain(|key, _| key == "name");
         }
-        let wanted: Vec<serde_json::Value> = files(variant)
-            .unwrap()
-            .iter()
-            .flat_map(|file| helm::documents(&file.name, &file.content))
-            .collect();
+        let wanted: Vec<serde_json::Value> =
+            files(variant).unwrap().iter().flat_map(|file| helm::documents(&file.name, &file.content)).collect();
         assert_eq!(found, wanted, "{variant:?}");
     }
     let without = render(Release::default(), &json!({"crds": {"install": false}}));
     assert!(without.kind("CustomResourceDefinition").is_empty());
     let removable = render(Release::default(), &json!({"crds": {"keep": false}}));
-    assert!(
-        removable
-            .kind("CustomResourceDefinition")
-            .iter()
-            .all(|crd| crd["metadata"]["annotations"].is_null())
-    );
+    assert!(removable.kind("CustomResourceDefinition").iter().all(|crd| crd["metadata"]["annotations"].is_null()));
 }

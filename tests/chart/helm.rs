@@ -23,11 +23,7 @@ pub struct Release {
 
 impl Default for Release {
     fn default() -> Self {
-        Self {
-            name: "weir",
-            namespace: "weir-system",
-            kube_version: "v1.30.2",
-        }
+        Self { name: "weir", namespace: "weir-system", kube_version: "v1.30.2" }
     }
 }
 
@@ -90,10 +86,7 @@ pub fn schema_errors(values: &Json) -> Vec<String> {
     let text = std::fs::read_to_string(chart().join("values.schema.json")).unwrap();
     let schema: Json = serde_json::from_str(&text).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    validator
-        .iter_errors(values)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect()
+    validator.iter_errors(values).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
 /// Renders the chart as `helm template` does, with `overrides` as a values file.
@@ -101,10 +94,7 @@ pub fn render(release: Release, overrides: &Json) -> Rendered {
     let mut values = default_values();
     merge(&mut values, overrides);
     let errors = schema_errors(&values);
-    assert!(
-        errors.is_empty(),
-        "the schema refuses {overrides}: {errors:?}"
-    );
+    assert!(errors.is_empty(), "the schema refuses {overrides}: {errors:?}");
 
     let context = context(release, &values);
     let folder = chart().join("templates");
@@ -112,22 +102,15 @@ pub fn render(release: Release, overrides: &Json) -> Rendered {
     list(&folder, &folder, &mut names);
     names.sort();
     let (helpers, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|n| n.ends_with(".tpl"));
-    let helpers: String = helpers
-        .iter()
-        .map(|name| read(&folder.join(name)))
-        .collect();
+    let helpers: String = helpers.iter().map(|name| read(&folder.join(name))).collect();
     HELPERS.set(helpers);
 
     let texts = names
         .into_iter()
         .map(|name| {
             let source = read(&folder.join(&name));
-            let text = execute(&source, context.clone())
-                .unwrap_or_else(|error| panic!("templates/{name}: {error}"));
-            assert!(
-                !text.contains("<no value>"),
-                "templates/{name} reads a value that is not there:\n{text}"
-            );
+            let text = execute(&source, context.clone()).unwrap_or_else(|error| panic!("templates/{name}: {error}"));
+            assert!(!text.contains("<no value>"), "templates/{name} reads a value that is not there:\n{text}");
             (name, text)
         })
         .filter(|(_, text)| !text.trim().is_empty())
@@ -141,8 +124,7 @@ fn read(path: &Path) -> String {
 
 /// A YAML file with one document.
 pub fn read_yaml(path: &Path) -> Json {
-    serde_saphyr::from_str(&read(path))
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    serde_saphyr::from_str(&read(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
@@ -191,46 +173,23 @@ fn execute(source: &str, context: Value) -> Result<String, String> {
     let mut template = Template::default();
     template.add_funcs(FUNCTIONS);
     let helpers = HELPERS.with_borrow(Clone::clone);
-    template
-        .parse(format!("{helpers}{source}"))
-        .map_err(|error| error.to_string())?;
-    template
-        .render(&Context::from(context))
-        .map_err(|error| error.to_string())
+    template.parse(format!("{helpers}{source}")).map_err(|error| error.to_string())?;
+    template.render(&Context::from(context)).map_err(|error| error.to_string())
 }
 
 /// The functions of Helm that the chart calls; what is piped comes last.
 const FUNCTIONS: &[(&str, Func)] = &[
     ("include", include),
     ("default", |a| {
-        two("default", a, |fallback, value| {
-            Ok(if truthy(value) {
-                value.clone()
-            } else {
-                fallback.clone()
-            })
-        })
+        two("default", a, |fallback, value| Ok(if truthy(value) { value.clone() } else { fallback.clone() }))
     }),
-    ("contains", |a| {
-        texts("contains", a, |part, all| all.contains(part).into())
-    }),
-    ("trimSuffix", |a| {
-        texts("trimSuffix", a, |end, text| {
-            text.strip_suffix(end).unwrap_or(text).into()
-        })
-    }),
-    ("splitList", |a| {
-        texts("splitList", a, |by, text| {
-            Value::Array(text.split(by).map(Value::from).collect())
-        })
-    }),
-    ("quote", |a| {
-        one("quote", a, |v| Ok(format!("{:?}", printed(v)).into()))
-    }),
+    ("contains", |a| texts("contains", a, |part, all| all.contains(part).into())),
+    ("trimSuffix", |a| texts("trimSuffix", a, |end, text| text.strip_suffix(end).unwrap_or(text).into())),
+    ("splitList", |a| texts("splitList", a, |by, text| Value::Array(text.split(by).map(Value::from).collect()))),
+    ("quote", |a| one("quote", a, |v| Ok(format!("{:?}", printed(v)).into()))),
     ("toYaml", |a| {
         one("toYaml", a, |v| {
-            let yaml = serde_saphyr::to_string(&to_json(v))
-                .map_err(|e| FuncError::Generic(e.to_string()))?;
+            let yaml = serde_saphyr::to_string(&to_json(v)).map_err(|e| FuncError::Generic(e.to_string()))?;
             Ok(yaml.trim_end().into())
         })
     }),
@@ -242,11 +201,7 @@ const FUNCTIONS: &[(&str, Func)] = &[
     }),
     ("trunc", |a| {
         two("trunc", a, |to, text| {
-            Ok(printed(text)
-                .chars()
-                .take(usize::try_from(number(to)).unwrap_or(0))
-                .collect::<String>()
-                .into())
+            Ok(printed(text).chars().take(usize::try_from(number(to)).unwrap_or(0)).collect::<String>().into())
         })
     }),
     ("int", |a| one("int", a, |v| Ok(number(v).into()))),
@@ -254,12 +209,7 @@ const FUNCTIONS: &[(&str, Func)] = &[
     ("add", |a| Ok(a.iter().map(number).sum::<i64>().into())),
     ("join", |a| {
         two("join", a, |by, list| match list {
-            Value::Array(list) => Ok(list
-                .iter()
-                .map(printed)
-                .collect::<Vec<_>>()
-                .join(&printed(by))
-                .into()),
+            Value::Array(list) => Ok(list.iter().map(printed).collect::<Vec<_>>().join(&printed(by)).into()),
             _ => Err(wrong("join", a)),
         })
     }),
@@ -307,10 +257,7 @@ fn include(args: &[Value]) -> Result<Value, FuncError> {
 
 /// Major and minor version.
 fn minor(version: &str) -> (u32, u32) {
-    let mut parts = version
-        .trim_start_matches('v')
-        .split('.')
-        .map(|part| part.parse().expect("a version"));
+    let mut parts = version.trim_start_matches('v').split('.').map(|part| part.parse().expect("a version"));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
@@ -318,36 +265,16 @@ fn wrong(name: &str, args: &[Value]) -> FuncError {
     FuncError::Generic(format!("{name} was called with {args:?}"))
 }
 
-fn one(
-    name: &str,
-    args: &[Value],
-    f: impl Fn(&Value) -> Result<Value, FuncError>,
-) -> Result<Value, FuncError> {
-    if let [value] = args {
-        f(value)
-    } else {
-        Err(wrong(name, args))
-    }
+fn one(name: &str, args: &[Value], f: impl Fn(&Value) -> Result<Value, FuncError>) -> Result<Value, FuncError> {
+    if let [value] = args { f(value) } else { Err(wrong(name, args)) }
 }
 
-fn two(
-    name: &str,
-    args: &[Value],
-    f: impl Fn(&Value, &Value) -> Result<Value, FuncError>,
-) -> Result<Value, FuncError> {
-    if let [first, second] = args {
-        f(first, second)
-    } else {
-        Err(wrong(name, args))
-    }
+fn two(name: &str, args: &[Value], f: impl Fn(&Value, &Value) -> Result<Value, FuncError>) -> Result<Value, FuncError> {
+    if let [first, second] = args { f(first, second) } else { Err(wrong(name, args)) }
 }
 
 fn texts(name: &str, args: &[Value], f: impl Fn(&str, &str) -> Value) -> Result<Value, FuncError> {
-    if let [Value::String(first), Value::String(second)] = args {
-        Ok(f(first, second))
-    } else {
-        Err(wrong(name, args))
-    }
+    if let [Value::String(first), Value::String(second)] = args { Ok(f(first, second)) } else { Err(wrong(name, args)) }
 }
 
 fn truthy(value: &Value) -> bool {
@@ -383,9 +310,7 @@ fn to_value(json: &Json) -> Value {
         Json::Number(n) => n.as_i64().expect("values hold whole numbers only").into(),
         Json::String(text) => text.as_str().into(),
         Json::Array(list) => Value::Array(list.iter().map(to_value).collect()),
-        Json::Object(map) => {
-            Value::Map(map.iter().map(|(k, v)| (k.clone(), to_value(v))).collect())
-        }
+        Json::Object(map) => Value::Map(map.iter().map(|(k, v)| (k.clone(), to_value(v))).collect()),
     }
 }
 

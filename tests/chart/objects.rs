@@ -28,12 +28,7 @@ fn container(rendered: &Rendered) -> Container {
 }
 
 fn env(container: &Container, name: &str) -> Option<String> {
-    let found: Vec<_> = container
-        .env
-        .iter()
-        .flatten()
-        .filter(|e| e.name == name)
-        .collect();
+    let found: Vec<_> = container.env.iter().flatten().filter(|e| e.name == name).collect();
     assert!(found.len() < 2, "{name} is set twice");
     found.first().and_then(|e| e.value.clone())
 }
@@ -43,13 +38,7 @@ fn the_default_is_these_objects() {
     let mut found: Vec<_> = with(json!({}))
         .objects()
         .iter()
-        .map(|o| {
-            format!(
-                "{} {}",
-                o["kind"].as_str().unwrap(),
-                o["metadata"]["name"].as_str().unwrap()
-            )
-        })
+        .map(|o| format!("{} {}", o["kind"].as_str().unwrap(), o["metadata"]["name"].as_str().unwrap()))
         .collect();
     found.sort();
     assert_eq!(
@@ -83,40 +72,18 @@ fn namespaced_objects_are_in_the_releases_namespace_and_labelled() {
         let kind = object["kind"].as_str().unwrap();
         let metadata = &object["metadata"];
         let cluster_wide = kind.starts_with("Cluster") || kind == "CustomResourceDefinition";
-        assert_eq!(
-            metadata["namespace"].as_str(),
-            (!cluster_wide).then_some("weir-system"),
-            "{kind}"
-        );
-        assert_eq!(
-            metadata["labels"]["app.kubernetes.io/name"], "weir",
-            "{kind}"
-        );
-        assert_eq!(
-            metadata["labels"]["app.kubernetes.io/instance"], "weir",
-            "{kind}"
-        );
+        assert_eq!(metadata["namespace"].as_str(), (!cluster_wide).then_some("weir-system"), "{kind}");
+        assert_eq!(metadata["labels"]["app.kubernetes.io/name"], "weir", "{kind}");
+        assert_eq!(metadata["labels"]["app.kubernetes.io/instance"], "weir", "{kind}");
     }
 }
 
 #[test]
 fn names_follow_the_release() {
-    let release = Release {
-        name: "logs",
-        ..Release::default()
-    };
-    assert_eq!(
-        render(release, &json!({})).one("Service")["metadata"]["name"],
-        "logs-weir"
-    );
-    assert_eq!(
-        render(release, &json!({"fullnameOverride": "w"})).one("Service")["metadata"]["name"],
-        "w"
-    );
-    assert_eq!(
-        render(release, &json!({"nameOverride": "w"})).one("Service")["metadata"]["name"],
-        "logs-w"
-    );
+    let release = Release { name: "logs", ..Release::default() };
+    assert_eq!(render(release, &json!({})).one("Service")["metadata"]["name"], "logs-weir");
+    assert_eq!(render(release, &json!({"fullnameOverride": "w"})).one("Service")["metadata"]["name"], "w");
+    assert_eq!(render(release, &json!({"nameOverride": "w"})).one("Service")["metadata"]["name"], "logs-w");
 }
 
 /// What the pod security standard "restricted" asks for, and a bit more.
@@ -126,15 +93,9 @@ fn the_pod_can_do_nothing_that_it_need_not() {
     let pod = pod(&rendered);
     let context = pod.security_context.unwrap();
     assert_eq!(context.run_as_non_root, Some(true));
-    assert_eq!(
-        (context.run_as_user, context.run_as_group),
-        (Some(65532), Some(65532))
-    );
+    assert_eq!((context.run_as_user, context.run_as_group), (Some(65532), Some(65532)));
     assert_eq!(context.seccomp_profile.unwrap().type_, "RuntimeDefault");
-    assert_eq!(
-        (pod.host_network, pod.host_pid, pod.host_ipc),
-        (None, None, None)
-    );
+    assert_eq!((pod.host_network, pod.host_pid, pod.host_ipc), (None, None, None));
     assert_eq!(pod.volumes, None);
 
     let container = container(&rendered);
@@ -143,10 +104,7 @@ fn the_pod_can_do_nothing_that_it_need_not() {
     assert_eq!(context.read_only_root_filesystem, Some(true));
     assert_eq!(context.privileged, None);
     let capabilities = context.capabilities.unwrap();
-    assert_eq!(
-        (capabilities.drop.unwrap(), capabilities.add),
-        (vec!["ALL".to_owned()], None)
-    );
+    assert_eq!((capabilities.drop.unwrap(), capabilities.add), (vec!["ALL".to_owned()], None));
     let resources = container.resources.unwrap();
     assert!(resources.requests.unwrap().contains_key("memory"));
     assert!(resources.limits.unwrap().contains_key("memory"));
@@ -165,10 +123,7 @@ fn the_binary_gets_its_options() {
         "extraEnv": [{"name": "KUBECONFIG", "value": "/etc/kube/config"}],
         "extraArgs": ["--crds-check=false"],
     })));
-    assert_eq!(
-        container.args.clone().unwrap(),
-        ["run", "--crds-check=false"]
-    );
+    assert_eq!(container.args.clone().unwrap(), ["run", "--crds-check=false"]);
     for (name, value) in [
         ("WEIR_CLUSTER_NAME", "north"),
         ("WEIR_LOG_FORMAT", "text"),
@@ -181,25 +136,14 @@ fn the_binary_gets_its_options() {
         ("WEIR_RING_RECORDS", "10000000"),
         ("WEIR_RING_BYTES", "1073741824"),
         ("WEIR_DRAIN_TIMEOUT", "5s"),
-        (
-            "WEIR_ALLOWED_ORIGINS",
-            "https://a.example.com,https://b.example.com",
-        ),
+        ("WEIR_ALLOWED_ORIGINS", "https://a.example.com,https://b.example.com"),
         ("WEIR_LISTEN", "[::]:9000"),
         ("KUBECONFIG", "/etc/kube/config"),
     ] {
         assert_eq!(env(&container, name).as_deref(), Some(value), "{name}");
     }
-    let namespace = container
-        .env
-        .unwrap()
-        .into_iter()
-        .find(|e| e.name == "WEIR_OPERATOR_NAMESPACE")
-        .unwrap();
-    assert_eq!(
-        namespace.value_from.unwrap().field_ref.unwrap().field_path,
-        "metadata.namespace"
-    );
+    let namespace = container.env.unwrap().into_iter().find(|e| e.name == "WEIR_OPERATOR_NAMESPACE").unwrap();
+    assert_eq!(namespace.value_from.unwrap().field_ref.unwrap().field_path, "metadata.namespace");
     assert_eq!(container.ports.unwrap()[0].container_port, 9000);
 }
 
@@ -228,10 +172,7 @@ fn what_is_not_set_is_left_to_the_binary() {
     &format!("weir@sha256:{}", "0".repeat(64))
 )]
 fn the_image_is(#[case] image: Json, #[case] wanted: &str) {
-    assert_eq!(
-        container(&with(json!({"image": image}))).image.as_deref(),
-        Some(wanted)
-    );
+    assert_eq!(container(&with(json!({"image": image}))).image.as_deref(), Some(wanted));
 }
 
 #[test]
@@ -253,61 +194,33 @@ fn an_upgrade_has_no_gap_unless_two_pods_cannot_share_the_node() {
     for (host_network, surge, unavailable) in [(false, 1, 0), (true, 0, 1)] {
         let rendered = with(json!({"hostNetwork": host_network}));
         let rolling = &rendered.one("Deployment")["spec"]["strategy"]["rollingUpdate"];
-        assert_eq!(
-            (&rolling["maxSurge"], &rolling["maxUnavailable"]),
-            (&json!(surge), &json!(unavailable))
-        );
+        assert_eq!((&rolling["maxSurge"], &rolling["maxUnavailable"]), (&json!(surge), &json!(unavailable)));
         assert_eq!(pod(&rendered).host_network, host_network.then_some(true));
     }
 }
 
 #[test]
 fn the_probes_ask_what_the_endpoint_answers() {
-    for (values, scheme) in [
-        (json!({}), "HTTP"),
-        (json!({"tls": {"secretName": "cert"}}), "HTTPS"),
-    ] {
+    for (values, scheme) in [(json!({}), "HTTP"), (json!({"tls": {"secretName": "cert"}}), "HTTPS")] {
         let container = container(&with(values));
-        for (probe, path) in [
-            (container.liveness_probe, "/livez"),
-            (container.readiness_probe, "/readyz"),
-        ] {
+        for (probe, path) in [(container.liveness_probe, "/livez"), (container.readiness_probe, "/readyz")] {
             let get = probe.unwrap().http_get.unwrap();
-            assert_eq!(
-                (get.path.as_deref(), get.scheme.as_deref()),
-                (Some(path), Some(scheme))
-            );
+            assert_eq!((get.path.as_deref(), get.scheme.as_deref()), (Some(path), Some(scheme)));
         }
     }
 }
 
 #[test]
 fn tls_files_come_from_the_secret() {
-    let rendered =
-        with(json!({"tls": {"secretName": "cert"}, "serviceMonitor": {"enabled": true}}));
+    let rendered = with(json!({"tls": {"secretName": "cert"}, "serviceMonitor": {"enabled": true}}));
     let container = container(&rendered);
     let mount = &container.volume_mounts.as_ref().unwrap()[0];
-    assert_eq!(
-        (mount.mount_path.as_str(), &mount.sub_path),
-        ("/etc/weir/tls", &None)
-    );
-    assert_eq!(
-        env(&container, "WEIR_TLS_CERT").as_deref(),
-        Some("/etc/weir/tls/tls.crt")
-    );
-    assert_eq!(
-        env(&container, "WEIR_TLS_KEY").as_deref(),
-        Some("/etc/weir/tls/tls.key")
-    );
+    assert_eq!((mount.mount_path.as_str(), &mount.sub_path), ("/etc/weir/tls", &None));
+    assert_eq!(env(&container, "WEIR_TLS_CERT").as_deref(), Some("/etc/weir/tls/tls.crt"));
+    assert_eq!(env(&container, "WEIR_TLS_KEY").as_deref(), Some("/etc/weir/tls/tls.key"));
     let secret = pod(&rendered).volumes.unwrap().remove(0).secret.unwrap();
-    assert_eq!(
-        (secret.secret_name.as_deref(), secret.default_mode),
-        (Some("cert"), Some(0o440))
-    );
-    assert_eq!(
-        rendered.one("ServiceMonitor")["spec"]["endpoints"][0]["scheme"],
-        "https"
-    );
+    assert_eq!((secret.secret_name.as_deref(), secret.default_mode), (Some("cert"), Some(0o440)));
+    assert_eq!(rendered.one("ServiceMonitor")["spec"]["endpoints"][0]["scheme"], "https");
 }
 
 #[test]
@@ -329,34 +242,18 @@ fn the_pod_takes_what_it_is_given() {
     assert_eq!(pod.priority_class_name.as_deref(), Some("high"));
     assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "pull");
     assert_eq!(pod.volumes.unwrap()[0].name, "v");
-    assert_eq!(
-        pod.containers[0].volume_mounts.as_ref().unwrap()[0].mount_path,
-        "/v"
-    );
+    assert_eq!(pod.containers[0].volume_mounts.as_ref().unwrap()[0].mount_path, "/v");
 }
 
 #[test]
 fn the_service_finds_the_pod() {
-    let rendered = with(
-        json!({"service": {"type": "NodePort", "port": 8443, "nodePort": 30080}, "podLabels": {"team": "a"}}),
-    );
+    let rendered =
+        with(json!({"service": {"type": "NodePort", "port": 8443, "nodePort": 30080}, "podLabels": {"team": "a"}}));
     let service: Service = typed(rendered.one("Service"));
     let deployment: Deployment = typed(rendered.one("Deployment"));
-    let labels = deployment
-        .spec
-        .unwrap()
-        .template
-        .metadata
-        .unwrap()
-        .labels
-        .unwrap();
+    let labels = deployment.spec.unwrap().template.metadata.unwrap().labels.unwrap();
     let spec = service.spec.unwrap();
-    assert!(
-        spec.selector
-            .unwrap()
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-    );
+    assert!(spec.selector.unwrap().iter().all(|(key, value)| labels.get(key) == Some(value)));
     assert_eq!(labels["team"], "a");
     let port = &spec.ports.unwrap()[0];
     assert_eq!((port.port, port.node_port), (8443, Some(30080)));
@@ -374,10 +271,7 @@ fn the_ingress_names_the_service() {
     assert_eq!(spec["tls"][0]["secretName"], "cert");
     assert_eq!(spec["rules"][0]["http"]["paths"][0]["path"], "/");
     assert_eq!(spec["rules"][1]["http"]["paths"][0]["pathType"], "Exact");
-    assert_eq!(
-        spec["rules"][1]["http"]["paths"][0]["backend"]["service"]["name"],
-        "weir"
-    );
+    assert_eq!(spec["rules"][1]["http"]["paths"][0]["backend"]["service"]["name"], "weir");
 }
 
 #[test]
@@ -399,10 +293,7 @@ fn the_network_policy_opens_what_weir_needs() {
 #[test]
 fn the_disruption_budget_is_of_a_version_that_the_server_has() {
     for (kube_version, wanted) in [("v1.21.0", "policy/v1"), ("v1.20.2", "policy/v1beta1")] {
-        let release = Release {
-            kube_version,
-            ..Release::default()
-        };
+        let release = Release { kube_version, ..Release::default() };
         let rendered = render(release, &json!({"podDisruptionBudget": {"enabled": true}}));
         assert_eq!(rendered.one("PodDisruptionBudget")["apiVersion"], wanted);
     }
@@ -412,26 +303,13 @@ fn the_disruption_budget_is_of_a_version_that_the_server_has() {
 fn the_notes_say_what_to_do_next() {
     let rendered = with(json!({"namespaces": ["shop"]}));
     let notes = rendered.text("NOTES.txt");
-    for part in [
-        "shop,weir-system",
-        "image.repository",
-        "tls.secretName",
-        "http://localhost",
-    ] {
+    for part in ["shop,weir-system", "image.repository", "tls.secretName", "http://localhost"] {
         assert!(notes.contains(part), "{part}:\n{notes}");
     }
-    let rendered = with(
-        json!({"image": {"repository": "registry.example.com/weir"}, "tls": {"secretName": "cert"}}),
-    );
+    let rendered = with(json!({"image": {"repository": "registry.example.com/weir"}, "tls": {"secretName": "cert"}}));
     let notes = rendered.text("NOTES.txt");
-    assert!(
-        !notes.contains("image.repository") && !notes.contains("clear text"),
-        "{notes}"
-    );
-    assert!(
-        notes.contains("whole cluster") && notes.contains("https://localhost"),
-        "{notes}"
-    );
+    assert!(!notes.contains("image.repository") && !notes.contains("clear text"), "{notes}");
+    assert!(notes.contains("whole cluster") && notes.contains("https://localhost"), "{notes}");
 }
 
 /// The keys that people and programs set; without additionalProperties: false a typing mistake would be silent.
@@ -449,9 +327,7 @@ fn the_schema_knows_exactly_the_values_that_there_are() {
             return;
         }
         assert_eq!(schema["additionalProperties"], false, "{path}");
-        let values = values
-            .as_object()
-            .unwrap_or_else(|| panic!("{path} is no map"));
+        let values = values.as_object().unwrap_or_else(|| panic!("{path} is no map"));
         let mut wanted: Vec<_> = properties.keys().filter(|key| *key != "global").collect();
         let mut found: Vec<_> = values.keys().collect();
         wanted.sort();
