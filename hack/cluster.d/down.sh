@@ -3,13 +3,12 @@
 
 cluster_down() {
   stop_daemon kubelet 5
+  stop_daemon containerd 5
   _stop_pods
   stop_daemon kube-scheduler 2
   stop_daemon kube-controller-manager 2
   stop_daemon kube-apiserver 1
   stop_daemon etcd 5
-  stop_daemon containerd 5
-  _stop_shims
   _unmount
   remove_network
   _remove_cgroups
@@ -21,40 +20,31 @@ cluster_down() {
   rm -rf --one-file-system "$STATE"
 }
 
-# Pods first, while containerd can still do it: their processes, then their network namespaces.
+# What runs in containers, by containerd's own records in our state folder, so that it works without containerd, too.
+# A container's first process takes the others with it; a shim works in its container's bundle, which tells it is ours.
 _stop_pods() {
-  local sandboxes namespaces
-  daemon_pid containerd >/dev/null && node_ctr version >/dev/null 2>&1 || return 0
-  mapfile -t sandboxes < <(node_ctr containers ls -q 'labels."io.cri-containerd.kind"==sandbox' 2>/dev/null)
-  mapfile -t namespaces < <(
-    for sandbox in "${sandboxes[@]}"; do node_ctr containers info "$sandbox" 2>/dev/null; done |
-      jq -r '.Spec.linux.namespaces[]? | select(.type == "network") | .path // empty'
-  )
-  # A pause container is killed with its pod's others: a task's death frees the task.
-  _each_task kill --all --signal KILL
-  wait_for 10 "containers to end" _no_running_task || true
-  _each_task delete --force
-  for namespace in "${namespaces[@]}"; do
-    [[ $namespace == /*/netns/cni-* ]] || continue
+  local bundles=$STATE/containerd/run/io.containerd.runtime.v2.task/k8s.io bundle pid namespace process id address
+  [[ -d $bundles ]] || return 0
+  for bundle in "$bundles"/*/; do
+    pid=$(cat "$bundle/init.pid" 2>/dev/null) || continue
+    grep -q /kubepods "/proc/$pid/cgroup" 2>/dev/null || continue
+    kill -KILL "$pid" 2>/dev/null || true
+  done
+  for process in /proc/[0-9]*; do
+    [[ $(readlink "$process/cwd" 2>/dev/null) == "$bundles"/* ]] || continue
+    [[ $(tr '\0' ' ' 2>/dev/null <"$process/cmdline") == *containerd-shim* ]] || continue
+    kill -KILL "${process#/proc/}" 2>/dev/null || true
+  done
+  while read -r namespace; do
     umount "$namespace" 2>/dev/null || true
     rm -f "$namespace"
-  done
-}
-
-_each_task() {
-  node_ctr tasks ls -q 2>/dev/null |
-    xargs -r -n 1 -P 4 ctr --address "$CONTAINERD_SOCKET" --namespace k8s.io tasks "$@" >/dev/null 2>&1 || true
-}
-
-_no_running_task() { ! node_ctr tasks ls 2>/dev/null | grep -q RUNNING; }
-
-# A shim works in its container's bundle, which is in our state folder: that is how we know that it is ours.
-_stop_shims() {
-  local process
-  for process in /proc/[0-9]*; do
-    [[ $(readlink "$process/cwd" 2>/dev/null) == "$STATE"/containerd/run/* ]] || continue
-    [[ $(tr '\0' ' ' <"$process/cmdline" 2>/dev/null) == *containerd-shim* ]] || continue
-    kill -KILL "${process#/proc/}" 2>/dev/null || true
+  done < <(find "$bundles" -mindepth 2 -maxdepth 2 -name config.json -exec jq -r \
+    '.linux.namespaces[]? | select(.type == "network") | .path // empty' {} + | grep -x '/.*/netns/cni-[^/]*' | sort -u)
+  for bundle in "$bundles"/*/; do
+    id=$(basename "$bundle")
+    address=$(cat "$bundle/address" 2>/dev/null) || address=
+    rm -rf "/run/containerd/runc/k8s.io/${id:?}"
+    rm -f "/var/lib/cni/results/"*"-$id-"* "${address#unix://}"
   done
 }
 

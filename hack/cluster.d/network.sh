@@ -63,7 +63,6 @@ remove_network() {
     rm -f "$STATE/dnat"
   fi
   ip link delete "$BRIDGE" 2>/dev/null || true
-  rm -f /var/lib/cni/results/weir-*
   if [[ -f $STATE/ip_forward && $(<"$STATE/ip_forward") == 0 ]]; then
     echo 0 >/proc/sys/net/ipv4/ip_forward
   fi
