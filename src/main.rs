@@ -1,5 +1,5 @@
 //! The `weir` binary: see [`weir::cli`].
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    weir::cli::main()
 }

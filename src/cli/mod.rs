@@ -1,1 +1,176 @@
-//! The commands.
+//! The commands: they read options, join the rooms below and print. What Weir does, it does further down.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `run`, `run_options` | `weir run`: the operator, and everything about it that can be set |
+//! | `cluster` | which cluster is meant: a kubeconfig, or the one that Weir runs in |
+//! | `crds` | `weir crds`: the definitions of the objects |
+//! | `keys` | `weir keys show`, `weir keys rotate` |
+//! | `tail` | `weir tail`: a log, live, from a Weir that runs somewhere |
+//! | `problems` | everything that is wrong with the options, at once |
+//!
+//! Exit codes: 0 done, 1 failed, 2 the command line is wrong. Data goes to stdout, everything else to stderr.
+
+mod cluster;
+mod crds;
+mod problems;
+mod run;
+mod run_options;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::telemetry::logging;
+use problems::Problems;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the command line is wrong.";
+
+/// Declared, authorised live streams of logs and signals.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, max_term_width = 110, after_help = EXIT_CODES)]
+#[command(propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    log: LogOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How Weir speaks of itself.
+#[derive(Debug, clap::Args)]
+struct LogOptions {
+    /// What to log on stderr: a level, or a list of target=level [default: info for run, warn otherwise]
+    #[arg(long = "log", global = true, value_name = "FILTER", env = "WEIR_LOG", hide_env_values = true)]
+    filter: Option<String>,
+    /// How a line of the log is written: text for people, json for collectors
+    #[arg(long = "log-format", global = true, value_name = "FORMAT", env = "WEIR_LOG_FORMAT")]
+    #[arg(hide_env_values = true, hide_possible_values = true, default_value = "text")]
+    format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator: watch the objects, follow the logs, serve the streams
+    Run(Box<run_options::RunOptions>),
+    /// Print the definitions of Weir's objects, for kubectl apply -f -
+    Crds(crds::CrdsOptions),
+}
+
+/// Why a command came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// The options are wrong; all that is wrong with them.
+    #[error("{0}")]
+    Usage(#[from] Problems),
+    /// Something failed. The text says what to do.
+    #[error("{0}")]
+    Failed(String),
+    /// Whoever read the output has gone. Nothing is left to be done, and nothing is wrong.
+    #[error("nobody reads the output any more")]
+    NobodyReads,
+}
+
+impl CliError {
+    fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    /// What became of writing to stdout.
+    fn output(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::NobodyReads,
+            _ => Self::Failed(format!("cannot write the output: {error}")),
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    run_command(std::env::args_os())
+}
+
+fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(wrong) => {
+            let _ = wrong.print();
+            return u8::try_from(wrong.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    let (code, text) = match execute(cli) {
+        Ok(()) | Err(CliError::NobodyReads) => return ExitCode::SUCCESS,
+        Err(error @ CliError::Usage(_)) => (ExitCode::from(2), format!("error: {error}\n\nFor more, try '--help'.")),
+        Err(error) => (ExitCode::FAILURE, format!("error: {error}")),
+    };
+    let _ = writeln!(std::io::stderr(), "{text}");
+    code
+}
+
+fn execute(cli: Cli) -> Result<(), CliError> {
+    let level = match &cli.command {
+        Command::Run(_) => "info",
+        _ => "warn",
+    };
+    let filter = cli.log.filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(level);
+    let format = match cli.log.format {
+        LogFormat::Text => logging::Format::Text,
+        LogFormat::Json => logging::Format::Json,
+    };
+    logging::init(format, filter).map_err(|error| Problems::one(format!("--log: {error}")))?;
+    // Two providers of cryptography in one process would leave it to chance which one is used.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| CliError::failed("another TLS provider is installed already; this is a fault of the build"))?;
+    match cli.command {
+        Command::Crds(options) => crds::print(&options),
+        Command::Run(options) => {
+            let config = options.check(&cluster::Surroundings::find())?;
+            on_runtime(Threads::Many(config.worker_threads), run::run(config))
+        }
+    }
+}
+
+/// How many threads a command takes.
+#[derive(Clone, Copy, Debug)]
+enum Threads {
+    Many(usize),
+}
+
+fn on_runtime(threads: Threads, work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    /// How long threads that are still busy with files or names may take after the work is done.
+    const LAST: Duration = Duration::from_secs(1);
+    let mut builder = match threads {
+        Threads::Many(count) => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(count);
+            builder
+        }
+    };
+    // Blocking threads look up names and read certificates: a few, and not for long, keep memory small.
+    builder.enable_all().thread_name("weir").max_blocking_threads(16).thread_keep_alive(LAST);
+    let runtime = builder.build().map_err(|error| CliError::Failed(format!("cannot start threads: {error}")))?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_timeout(LAST);
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

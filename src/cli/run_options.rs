@@ -1,0 +1,426 @@
+//! Everything about `weir run` that can be set, and what it comes to once it is checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::cluster::{ClusterOptions, Surroundings, path};
+use super::problems::Problems;
+use crate::endpoint::Limits;
+use crate::endpoint::credentials::KeyInUrl;
+use crate::endpoint::services::{EndpointOptions, ServerInfo};
+use crate::endpoint::tls::{Files, Tls};
+use crate::endpoint::websocket::SocketLimits;
+use crate::record::LineLimit;
+use crate::source::pods::{HubConfig, IndexScope};
+use crate::stream::RingLimits;
+use crate::worker::SupervisorConfig;
+
+/// Where Weir runs when nothing says so: outside of a cluster.
+const USUAL_NAMESPACE: &str = "weir-system";
+/// More threads only help where many clients read a great deal; each costs memory.
+const USUAL_THREADS: usize = 4;
+
+/// Options of `weir run`. Lengths of time carry a unit: ms, s, m, h or d.
+///
+/// What can be wrong is kept as it was written, so that all that is wrong can be told at once.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Cluster", hide_possible_values = true)]
+pub(super) struct RunOptions {
+    #[command(flatten)]
+    cluster: ClusterOptions,
+    /// The namespace of the operator: AccessKeys there may reach all others [default: the pod's own, else weir-system]
+    #[arg(long, value_name = "NAME", env = "WEIR_OPERATOR_NAMESPACE", hide_env_values = true)]
+    operator_namespace: Option<String>,
+    /// Watch these namespaces alone, separated by commas [default: all]
+    #[arg(long, value_name = "NAMES", env = "WEIR_NAMESPACES", hide_env_values = true)]
+    namespaces: Option<String>,
+    /// What clients are told the cluster is called
+    #[arg(long, value_name = "NAME", env = "WEIR_CLUSTER_NAME", hide_env_values = true, default_value = "")]
+    #[arg(hide_default_value = true)]
+    cluster_name: String,
+    /// Objects that are reconciled at the same time, of each kind
+    #[arg(long, value_name = "COUNT", env = "WEIR_CONCURRENCY", hide_env_values = true, default_value = "16")]
+    concurrency: String,
+    /// Threads that do the work [default: one per core, 4 at most]
+    #[arg(long, value_name = "COUNT", env = "WEIR_WORKER_THREADS", hide_env_values = true)]
+    worker_threads: Option<String>,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
+    #[command(flatten)]
+    sessions: SessionArgs,
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Endpoint")]
+struct EndpointArgs {
+    /// Address and port to serve on [default: 0.0.0.0:8080 in a cluster, 127.0.0.1:8080 elsewhere]
+    #[arg(long, value_name = "ADDRESS", env = "WEIR_LISTEN", hide_env_values = true)]
+    listen: Option<String>,
+    /// Certificate in PEM, with its intermediates; read again when it changes [default: no TLS]
+    #[arg(long, value_name = "FILE", env = "WEIR_TLS_CERT", hide_env_values = true, value_parser = path())]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM
+    #[arg(long, value_name = "FILE", env = "WEIR_TLS_KEY", hide_env_values = true, value_parser = path())]
+    tls_key: Option<PathBuf>,
+    /// A further path for the session socket and its REST part
+    #[arg(long, value_name = "PATH", env = "WEIR_ROOT_PATH", hide_env_values = true, default_value = "/kwirth")]
+    root_path: String,
+    /// Origins whose pages may connect, separated by commas, * for all [default: the endpoint's own]
+    #[arg(long, value_name = "ORIGINS", env = "WEIR_ALLOWED_ORIGINS", hide_env_values = true)]
+    allowed_origins: Option<String>,
+    /// Accept a key as ?access_token= in a URL, where it ends up in the logs of proxies
+    #[arg(long, env = "WEIR_KEY_IN_URL", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    key_in_url: bool,
+    /// Open connections in all
+    #[arg(long, value_name = "COUNT", env = "WEIR_MAX_CONNECTIONS", hide_env_values = true, default_value = "4096")]
+    max_connections: String,
+    /// Open connections from one address; a proxy is one address
+    #[arg(long, value_name = "COUNT", env = "WEIR_MAX_CONNECTIONS_PER_IP", hide_env_values = true)]
+    #[arg(default_value = "1024")]
+    max_connections_per_ip: String,
+    /// How long a client may take for the head of a request
+    #[arg(long, value_name = "TIME", env = "WEIR_HEAD_TIMEOUT", hide_env_values = true, default_value = "10s")]
+    head_timeout: String,
+    /// How long clients get, at the end, to take what is queued for them
+    #[arg(long, value_name = "TIME", env = "WEIR_DRAIN_TIMEOUT", hide_env_values = true, default_value = "20s")]
+    drain_timeout: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sessions")]
+struct SessionArgs {
+    /// Bytes of one message from a client
+    #[arg(long, value_name = "BYTES", env = "WEIR_MAX_MESSAGE_BYTES", hide_env_values = true)]
+    #[arg(default_value = "65536")]
+    max_message_bytes: String,
+    /// Instances that one socket may run at the same time
+    #[arg(long, value_name = "COUNT", env = "WEIR_INSTANCES_PER_SOCKET", hide_env_values = true)]
+    #[arg(default_value = "256")]
+    instances_per_socket: String,
+    /// Instances, in all, that wait for their clients to come back
+    #[arg(long, value_name = "COUNT", env = "WEIR_WAITING_INSTANCES", hide_env_values = true)]
+    #[arg(default_value = "1024")]
+    waiting_instances: String,
+    /// How long an instance waits for a client whose connection was lost
+    #[arg(long, value_name = "TIME", env = "WEIR_RECONNECT_WITHIN", hide_env_values = true, default_value = "60s")]
+    reconnect_within: String,
+    /// How often a client is pinged
+    #[arg(long, value_name = "TIME", env = "WEIR_PING_EVERY", hide_env_values = true, default_value = "25s")]
+    ping_every: String,
+    /// After how long a silent client, which answers no ping either, counts as gone
+    #[arg(long, value_name = "TIME", env = "WEIR_SILENT_AFTER", hide_env_values = true, default_value = "60s")]
+    silent_after: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Logs")]
+struct LogArgs {
+    /// Bytes of the longest line that is kept whole
+    #[arg(long, value_name = "BYTES", env = "WEIR_MAX_LINE_BYTES", hide_env_values = true, default_value = "65536")]
+    max_line_bytes: String,
+    /// Records that a stream holds for its readers, where its subscription does not say
+    #[arg(long, value_name = "COUNT", env = "WEIR_RING_RECORDS", hide_env_values = true, default_value = "100000")]
+    ring_records: String,
+    /// Bytes that a stream holds for its readers, where its subscription does not say
+    #[arg(long, value_name = "BYTES", env = "WEIR_RING_BYTES", hide_env_values = true, default_value = "8388608")]
+    ring_bytes: String,
+    /// How long a follow may be silent before a second request asks whether it has missed something
+    #[arg(long, value_name = "TIME", env = "WEIR_IDLE_PROBE", hide_env_values = true, default_value = "10s")]
+    idle_probe: String,
+    /// The longest wait before connecting to the API server again
+    #[arg(long, value_name = "TIME", env = "WEIR_BACKOFF_MAX", hide_env_values = true, default_value = "5s")]
+    backoff_max: String,
+}
+
+/// What `weir run` is to do, checked.
+#[derive(Debug)]
+pub(super) struct RunConfig {
+    /// Which cluster.
+    pub cluster: ClusterOptions,
+    /// Which namespaces.
+    pub scope: IndexScope,
+    /// What the endpoint says of itself; its namespace is the operator's.
+    pub info: ServerInfo,
+    /// Objects that are reconciled at the same time.
+    pub concurrency: u16,
+    /// Threads that do the work.
+    pub worker_threads: usize,
+    /// Where to serve.
+    pub listen: SocketAddr,
+    /// With which certificate.
+    pub tls: Option<Tls>,
+    /// What one client may cost.
+    pub limits: Limits,
+    /// How the endpoint behaves.
+    pub endpoint: EndpointOptions,
+    /// How long clients get at the end.
+    pub drain_timeout: Duration,
+    /// How logs are followed.
+    pub hub: HubConfig,
+    /// How workers run.
+    pub supervisor: SupervisorConfig,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl RunOptions {
+    /// What the options come to.
+    ///
+    /// # Errors
+    /// [`Problems`] with everything that is wrong. Nothing has been started then.
+    pub fn check(&self, around: &Surroundings) -> Result<RunConfig, Problems> {
+        let mut problems = Problems::default();
+        let p = &mut problems;
+        let in_cluster = around.in_cluster(&self.cluster);
+        let usual = around.namespace.as_deref().filter(|_| in_cluster).unwrap_or(USUAL_NAMESPACE);
+        let namespace = given(self.operator_namespace.as_ref()).unwrap_or(usual).to_owned();
+        check_namespace(p, "--operator-namespace", &namespace);
+        let info = ServerInfo { namespace, in_cluster, cluster_name: self.cluster_name.clone() };
+        let listen = given(self.endpoint.listen.as_ref());
+        let config = RunConfig {
+            cluster: self.cluster.clone(),
+            scope: scope(p, given(self.namespaces.as_ref())),
+            info,
+            concurrency: p.number("--concurrency", &self.concurrency, 1..=1_000),
+            worker_threads: worker_threads(p, given(self.worker_threads.as_ref())),
+            listen: address(p, listen.unwrap_or(if in_cluster { "0.0.0.0:8080" } else { "127.0.0.1:8080" })),
+            tls: self.endpoint.tls(p),
+            limits: self.endpoint.limits(p),
+            endpoint: self.endpoint_options(p),
+            drain_timeout: p.duration("--drain-timeout", &self.endpoint.drain_timeout, Duration::ZERO..=HOUR),
+            hub: self.logs.hub(p),
+            supervisor: self.logs.supervisor(p),
+        };
+        problems.none()?;
+        Ok(config)
+    }
+
+    fn endpoint_options(&self, p: &mut Problems) -> EndpointOptions {
+        let sessions = &self.sessions;
+        let within = p.duration("--reconnect-within", &sessions.reconnect_within, Duration::ZERO..=HOUR);
+        EndpointOptions {
+            root_path: root_path(p, &self.endpoint.root_path),
+            allowed_origins: origins(p, given(self.endpoint.allowed_origins.as_ref())),
+            key_in_url: if self.endpoint.key_in_url { KeyInUrl::Accepted } else { KeyInUrl::Refused },
+            socket: sessions.socket(p),
+            instances_per_socket: p.number("--instances-per-socket", &sessions.instances_per_socket, 1..=10_000),
+            waiting_instances: p.number("--waiting-instances", &sessions.waiting_instances, 0..=1_000_000),
+            reconnect_within: within,
+            ..EndpointOptions::default()
+        }
+    }
+}
+
+impl EndpointArgs {
+    fn limits(&self, p: &mut Problems) -> Limits {
+        Limits {
+            connections: p.number("--max-connections", &self.max_connections, 1..=1_000_000),
+            connections_per_source: p.number("--max-connections-per-ip", &self.max_connections_per_ip, 1..=1_000_000),
+            head_timeout: p.duration("--head-timeout", &self.head_timeout, SECOND..=HOUR),
+            ..Limits::default()
+        }
+    }
+
+    fn tls(&self, p: &mut Problems) -> Option<Tls> {
+        let path = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        match (path(&self.tls_cert), path(&self.tls_key)) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                p.take("--tls-cert, --tls-key:", Tls::load(Files::new(certificate, key)).map(Some), || None)
+            }
+            (Some(_), None) => {
+                p.add("--tls-cert is given and --tls-key is missing; a certificate needs its private key");
+                None
+            }
+            (None, Some(_)) => {
+                p.add("--tls-key is given and --tls-cert is missing; a private key needs its certificate");
+                None
+            }
+        }
+    }
+}
+
+impl SessionArgs {
+    fn socket(&self, p: &mut Problems) -> SocketLimits {
+        let socket = SocketLimits {
+            message_bytes: p.number("--max-message-bytes", &self.max_message_bytes, 1024..=64 * 1024 * 1024),
+            ping_every: p.duration("--ping-every", &self.ping_every, SECOND..=HOUR),
+            silent: p.duration("--silent-after", &self.silent_after, SECOND..=HOUR),
+            ..SocketLimits::default()
+        };
+        if socket.silent <= socket.ping_every {
+            p.add("--silent-after must be longer than --ping-every, or clients that only listen are cut off");
+        }
+        socket
+    }
+}
+
+impl LogArgs {
+    fn hub(&self, p: &mut Problems) -> HubConfig {
+        let usual = HubConfig::default();
+        let idle_probe = p.duration("--idle-probe", &self.idle_probe, SECOND..=HOUR);
+        HubConfig {
+            line_limit: LineLimit(p.number("--max-line-bytes", &self.max_line_bytes, 256..=1024 * 1024)),
+            idle_probe,
+            idle_probe_max: usual.idle_probe_max.max(idle_probe),
+            backoff_max: p.duration("--backoff-max", &self.backoff_max, SECOND..=HOUR),
+        }
+    }
+
+    fn supervisor(&self, p: &mut Problems) -> SupervisorConfig {
+        let ring = RingLimits {
+            records: p.number("--ring-records", &self.ring_records, 1..=100_000_000),
+            bytes: p.number("--ring-bytes", &self.ring_bytes, 1024..=4 * 1024 * 1024 * 1024),
+        };
+        SupervisorConfig { ring, ..SupervisorConfig::default() }
+    }
+}
+
+/// What was given. An empty variable of the environment is none.
+fn given(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+fn listed(text: Option<&str>) -> impl Iterator<Item = &str> {
+    text.unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn address(p: &mut Problems, text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| {
+        p.add(format!("--listen is {text:?}; write an address and a port, such as 0.0.0.0:8080 or [::]:8080"));
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+fn scope(p: &mut Problems, text: Option<&str>) -> IndexScope {
+    let mut names: Vec<String> = listed(text).map(str::to_owned).collect();
+    names.iter().for_each(|name| check_namespace(p, "--namespaces", name));
+    names.sort();
+    names.dedup();
+    if names.is_empty() { IndexScope::Cluster } else { IndexScope::Namespaces(names) }
+}
+
+/// A namespace is a DNS label (RFC 1123).
+fn check_namespace(p: &mut Problems, option: &str, name: &str) {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let label = name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-');
+    if !label || name.is_empty() || name.len() > 63 {
+        p.add(format!(
+            "{option} names {name:?}; a namespace has lower-case letters, digits and inner hyphens, 63 at most"
+        ));
+    }
+}
+
+fn worker_threads(p: &mut Problems, text: Option<&str>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(USUAL_THREADS);
+    text.map_or_else(cores, |text| p.number("--worker-threads", text, 1..=256))
+}
+
+fn root_path(p: &mut Problems, text: &str) -> String {
+    let path = text.trim_end_matches('/');
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    let usable = path.is_empty() || (path.starts_with('/') && !path.contains("//") && path.chars().all(plain));
+    if !usable || path.split('/').any(|segment| segment == "." || segment == "..") {
+        p.add(format!("--root-path is {text:?}; write a path such as /kwirth, of letters, digits and -._~"));
+    }
+    path.to_owned()
+}
+
+fn origins(p: &mut Problems, text: Option<&str>) -> Vec<String> {
+    let origins: Vec<String> = listed(text).map(str::to_owned).collect();
+    for origin in origins.iter().filter(|origin| *origin != "*") {
+        let authority = origin.split_once("://").map(|(_, rest)| rest.trim_end_matches('/'));
+        if authority.is_none_or(|authority| authority.is_empty() || authority.contains(['/', '*', '@', ' '])) {
+            p.add(format!("--allowed-origins names {origin:?}; write each as https://dash.example.com, or * for all"));
+        }
+    }
+    origins
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunOptions,
+    }
+
+    fn check(arguments: &[&str], around: &Surroundings) -> Result<RunConfig, Problems> {
+        let arguments = std::iter::once("run").chain(arguments.iter().copied());
+        Line::try_parse_from(arguments).unwrap().run.check(around)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_rooms_below() {
+        let config = check(&[], &Surroundings::default()).unwrap();
+        assert_eq!(format!("{:?}", config.limits), format!("{:?}", Limits::default()));
+        assert_eq!(format!("{:?}", config.endpoint), format!("{:?}", EndpointOptions::default()));
+        assert_eq!(format!("{:?}", config.hub), format!("{:?}", HubConfig::default()));
+        assert_eq!(format!("{:?}", config.supervisor), format!("{:?}", SupervisorConfig::default()));
+        assert_eq!(config.drain_timeout, crate::endpoint::drain::DEFAULT_GRACE);
+        assert!((1..=USUAL_THREADS).contains(&config.worker_threads));
+    }
+
+    #[test]
+    fn weir_serves_the_world_only_in_a_cluster() {
+        let outside = check(&[], &Surroundings::default()).unwrap();
+        assert_eq!(outside.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(outside.info.namespace, "weir-system");
+        let pod = Surroundings { in_pod: true, namespace: Some("ops".to_owned()) };
+        let by_kubeconfig = check(&["--kubeconfig", "here"], &pod).unwrap();
+        assert!(!by_kubeconfig.info.in_cluster);
+        assert_eq!(by_kubeconfig.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(by_kubeconfig.info.namespace, "weir-system");
+    }
+
+    #[test]
+    fn empty_values_of_the_environment_are_none() {
+        let empty = ["--namespaces", "", "--listen", "", "--tls-cert", "", "--tls-key", "", "--allowed-origins", ""];
+        let config = check(&empty, &Surroundings::default()).unwrap();
+        assert_eq!(config.scope, IndexScope::Cluster);
+        assert!(config.tls.is_none() && config.endpoint.allowed_origins.is_empty());
+    }
+
+    #[test]
+    fn lists_are_split_and_cleaned() {
+        let config = check(
+            &["--namespaces", "b, a,b,", "--allowed-origins", "https://a.example,*", "--root-path", "/x/y/"],
+            &Surroundings::default(),
+        );
+        let config = config.unwrap();
+        assert_eq!(config.scope, IndexScope::Namespaces(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(config.endpoint.allowed_origins, ["https://a.example", "*"]);
+        assert_eq!(config.endpoint.root_path, "/x/y");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let wrong = [
+            ("--listen", "8080", "0.0.0.0:8080"),
+            ("--namespaces", "Shop", "lower-case"),
+            ("--operator-namespace", "-", "lower-case"),
+            ("--root-path", "kwirth", "such as /kwirth"),
+            ("--allowed-origins", "dash.example.com", "https://"),
+            ("--max-connections", "0", "from 1 to"),
+            ("--ring-bytes", "8Mi", "whole number"),
+            ("--drain-timeout", "20", "use ms, s, m, h or d"),
+            ("--silent-after", "5s", "longer than --ping-every"),
+            ("--worker-threads", "none", "from 1 to 256"),
+            ("--tls-cert", "tls.crt", "--tls-key is missing"),
+        ];
+        let line: Vec<&str> = wrong.iter().flat_map(|(option, value, _)| [*option, *value]).collect();
+        let text = check(&line, &Surroundings::default()).unwrap_err().to_string();
+        for (option, _, remedy) in wrong {
+            assert!(text.contains(option) && text.contains(remedy), "{option}: {text}");
+        }
+        assert_eq!(text.lines().count(), wrong.len() + 1, "{text}");
+    }
+}
