@@ -54,6 +54,14 @@ impl Gate {
         });
     }
 
+    /// Waits until the gate closes and says why; at once where it is closed. Cancel-safe.
+    pub async fn closed(&self) -> Arc<StreamEnd> {
+        let mut state = self.watch();
+        let end = state.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+        // The sender lives in `self`, so there is always a reason.
+        end.unwrap_or_else(|| Arc::new(StreamEnd { text: "the stream was released".into() }))
+    }
+
     pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<StreamEnd>>> {
         self.0.subscribe()
     }

@@ -103,6 +103,12 @@ impl Reader {
         self.stream.epoch()
     }
 
+    /// Where the reader stands in the ring: the number of the next record that it takes from there. Right after
+    /// opening that is where it began.
+    pub fn position(&self) -> Seq {
+        self.cursor
+    }
+
     /// How many records this reader has missed because it was too slow.
     pub fn missed(&self) -> u64 {
         self.missed
