@@ -52,7 +52,7 @@ async fn start(options: Options) -> Endpoint {
     let events = warp::path!("events").map(move || {
         let frames = stream::iter([Bytes::from_static(b"id: 1\ndata: one\n\n")]).chain(stream::pending());
         let farewell = Bytes::from_static(b"event: signal\ndata: draining\n\n");
-        sse::respond(frames, farewell, &sse::EventLimits::default(), &event_drain, &event_metrics)
+        sse::respond(sse::Form::Events, frames, farewell, &sse::EventLimits::default(), &event_drain, &event_metrics)
     });
     let peer = warp::path!("peer")
         .and(warp::ext::get::<Peer>())

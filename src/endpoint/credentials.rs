@@ -125,8 +125,16 @@ fn bearer(text: &str) -> Result<SecretString, CredentialError> {
     Ok(SecretString::from(key))
 }
 
-/// Percent-decodes a key.
+/// A key out of a URL.
 fn decoded(text: &str) -> Result<SecretString, CredentialError> {
+    match percent_decoded(text) {
+        Some(key) if !key.is_empty() => Ok(SecretString::from(key)),
+        _ => Err(CredentialError::Malformed),
+    }
+}
+
+/// Percent-decodes a piece of a URL; `None` where an escape is cut or the bytes are not UTF-8. A `+` stays one.
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -135,16 +143,13 @@ fn decoded(text: &str) -> Result<SecretString, CredentialError> {
             out.push(byte);
             continue;
         }
-        let (pair, after) = rest.split_at_checked(2).ok_or(CredentialError::Malformed)?;
+        let (pair, after) = rest.split_at_checked(2)?;
         let mut value = [0];
-        hex::decode_to_slice(pair, &mut value).map_err(|_| CredentialError::Malformed)?;
+        hex::decode_to_slice(pair, &mut value).ok()?;
         out.push(value[0]);
         rest = after;
     }
-    match String::from_utf8(out) {
-        Ok(key) if !key.is_empty() => Ok(SecretString::from(key)),
-        _ => Err(CredentialError::Malformed),
-    }
+    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]

@@ -17,17 +17,30 @@
 //! | `session` | the session socket, in three dialects |
 //! | `services` | what the routes need of the floors below |
 //! | `sse` | server-sent events |
+//! | `routes` | all routes together |
+//! | `ask` | a request as the routes see it, and who asks |
+//! | `config` | what clients of the session protocol ask before they connect |
+//! | `subscriptions` | which declared streams there are |
+//! | `streams`, `stream_frames` | a declared stream as server-sent events or plain lines |
+//! | `tickets` | tickets for clients that cannot set headers |
 
 pub mod accept;
+mod ask;
+mod config;
 mod connection;
 pub mod credentials;
 pub mod drain;
 pub mod health;
 pub mod origin;
 pub mod reply;
+pub mod routes;
 pub mod services;
 pub mod session;
 pub mod sse;
+mod stream_frames;
+mod streams;
+mod subscriptions;
+mod tickets;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;

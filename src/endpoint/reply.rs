@@ -38,6 +38,11 @@ impl Problem {
         Self { status, message: message.into(), header: None }
     }
 
+    /// 404: no route has this path, or nothing that may be seen has this name.
+    pub fn not_found() -> Self {
+        Self::with_status(StatusCode::NOT_FOUND, "there is nothing at this path")
+    }
+
     /// 401: no key was presented.
     pub fn unauthenticated() -> Self {
         Self::with_status(StatusCode::UNAUTHORIZED, "an access key is needed; send Authorization: Bearer KEY")
@@ -150,7 +155,7 @@ fn problem_of(rejection: &warp::Rejection) -> Problem {
     } else if rejection.find::<reject::MethodNotAllowed>().is_some() {
         plain(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here")
     } else if rejection.is_not_found() {
-        plain(StatusCode::NOT_FOUND, "there is nothing at this path")
+        Problem::not_found()
     } else {
         tracing::debug!(?rejection, "A rejection has no answer of its own");
         Problem::new(Category::Invalid, "the request cannot be understood")

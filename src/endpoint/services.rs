@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
+use http::header::{HeaderValue, RETRY_AFTER};
 use secrecy::ExposeSecret;
 
 use super::credentials::{KeyInUrl, Presented};
@@ -133,12 +135,17 @@ impl Services {
     }
 }
 
-/// A refusal as HTTP tells it: 401 where the key itself is missing or wrong, else by its category.
+/// A refusal as HTTP tells it: 401 where the key itself is missing or wrong, 429 where it has too much open, else by
+/// its category.
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Missing => Self::unauthenticated(),
             denied if denied.is_about_the_key() => Self::wrong_key(denied.to_string()),
+            denied @ (Denied::TooManyConnections { .. }
+            | Denied::TooManyStreams { .. }
+            | Denied::TooManyTickets { .. }) => Self::with_status(StatusCode::TOO_MANY_REQUESTS, denied.to_string())
+                .header(RETRY_AFTER, HeaderValue::from_static("5")),
             denied => Self::new(denied.category(), denied.to_string()),
         }
     }

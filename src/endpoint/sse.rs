@@ -1,9 +1,11 @@
-//! Server-sent events: the framing, and a response whose end is always told.
+//! Server-sent events: the framing, and a response whose end is always told. The same response also carries plain
+//! lines, for whoever reads with `curl`.
 
 use super::drain::Drain;
 use super::reply::secure;
-use crate::telemetry::{Metrics, Transport};
+use crate::telemetry::{Connected, Metrics, Transport};
 use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::future::ready;
 use futures::stream::{self, Stream, StreamExt as _};
 use http::header::HeaderValue;
 use parking_lot::Mutex;
@@ -83,52 +85,82 @@ fn lines(data: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// What a response of events looks like on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Server-sent events.
+    Events,
+    /// One JSON object a line, `application/x-ndjson`.
+    Lines,
+}
+
+impl Form {
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Events => CONTENT_TYPE,
+            Self::Lines => "application/x-ndjson",
+        })
+    }
+
+    /// What fills a silence: a comment, or a blank before the next object, which every JSON parser skips.
+    fn keep_alive(self) -> Bytes {
+        Bytes::from_static(match self {
+            Self::Events => b": keep-alive\n\n",
+            Self::Lines => b" ",
+        })
+    }
+}
+
 /// Answers with a stream of frames that are encoded already; each item is any number of whole events.
 ///
-/// The response ends when `frames` ends. When draining begins, `farewell` (one whole event that says why) is sent
+/// The response ends when `frames` ends. When draining begins, `farewell` (whole events that say why) is sent
 /// as its last. A client that takes nothing is cut off by the connection's stall timeout, and `frames` is dropped.
 pub fn respond(
+    form: Form,
     frames: impl Stream<Item = Bytes> + Send + 'static,
     farewell: Bytes,
     limits: &EventLimits,
     drain: &Drain,
     metrics: &Metrics,
 ) -> Response {
-    let hello = Bytes::from(format!("retry: {}\n\n", limits.retry.as_millis()));
-    let counted = metrics.connected(Transport::Sse);
     let body = Body {
+        form,
         frames: Box::pin(frames),
         drain: drain.clone(),
         keep_alive: limits.keep_alive,
         farewell: Some(farewell),
-        _counted: counted,
+        _counted: (form == Form::Events).then(|| metrics.connected(Transport::Sse)),
     };
-    let body = stream::once(async { hello }).chain(stream::unfold(body, Body::next));
+    let hello = match form {
+        Form::Events => Bytes::from(format!("retry: {}\n\n", limits.retry.as_millis())),
+        Form::Lines => Bytes::new(),
+    };
+    let body = stream::iter([hello]).filter(|hello| ready(!hello.is_empty())).chain(stream::unfold(body, Body::next));
     let body = InSync(Mutex::new(Box::pin(body.map(Ok::<_, Infallible>))));
     let mut response = warp::reply::stream(body).into_response();
-    secure(&mut response, HeaderValue::from_static(CONTENT_TYPE));
+    secure(&mut response, form.content_type());
     // Proxies that buffer would hold events back.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
 struct Body {
+    form: Form,
     frames: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
     drain: Drain,
     keep_alive: Duration,
     farewell: Option<Bytes>,
-    _counted: crate::telemetry::Connected,
+    _counted: Option<Connected>,
 }
 
 impl Body {
     async fn next(mut self) -> Option<(Bytes, Self)> {
-        const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
         self.farewell.as_ref()?;
         let draining = self.drain.draining().clone();
         let waited = timeout(self.keep_alive, self.frames.next());
         match draining.run_until_cancelled(waited).await {
             None => Some((self.farewell.take()?, self)),
-            Some(Err(_)) => Some((COMMENT, self)),
+            Some(Err(_)) => Some((self.form.keep_alive(), self)),
             Some(Ok(frames)) => Some((frames?, self)),
         }
     }
@@ -143,11 +175,6 @@ impl<S: Stream> Stream for InSync<S> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         self.get_mut().0.get_mut().as_mut().poll_next(cx)
     }
-}
-
-/// The position that a reconnecting client asks to go on from: its `Last-Event-ID` header.
-pub fn last_event_id() -> impl warp::Filter<Extract = (Option<String>,), Error = warp::Rejection> + Copy {
-    warp::header::optional("last-event-id")
 }
 
 #[cfg(test)]
@@ -174,7 +201,7 @@ mod tests {
         let farewell = Bytes::from_static(b"data: bye\n\n");
         let first = Bytes::from_static(b"data: 1\n\n");
         let frames = stream::iter([first]).chain(stream::pending());
-        let mut body = respond(frames, farewell, &EventLimits::default(), &drain, &metrics).into_body();
+        let mut body = respond(Form::Events, frames, farewell, &EventLimits::default(), &drain, &metrics).into_body();
         let mut next = async || body.frame().await.map(|frame| frame.unwrap().into_data().unwrap());
         assert_eq!(next().await.unwrap(), "retry: 2000\n\n");
         assert_eq!(next().await.unwrap(), "data: 1\n\n");
