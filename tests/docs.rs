@@ -60,12 +60,28 @@ fn operations_explains_every_metric_and_no_other() {
     }
 }
 
-#[test]
-fn operations_lists_every_variable_that_the_chart_sets() {
-    let page = read("docs/operations.md");
+/// The names of environment variables in a file.
+fn variables(path: &str) -> Vec<String> {
     let variable = Regex::new("WEIR_[A-Z_]+").unwrap();
-    for found in variable.find_iter(&read("charts/weir/templates/deployment.yaml")) {
-        assert!(page.contains(found.as_str()), "{} is not in docs/operations.md", found.as_str());
+    variable.find_iter(&read(path)).map(|found| found.as_str().to_owned()).collect()
+}
+
+#[test]
+fn operations_lists_every_option_of_the_operator() {
+    let page = read("docs/operations.md");
+    for name in variables("src/cli/run_options.rs") {
+        assert!(page.contains(&format!("`{name}`")), "add {name} to the table under Options in docs/operations.md");
+    }
+}
+
+#[test]
+fn the_chart_and_the_pages_name_no_option_that_there_is_not() {
+    let known: Vec<_> =
+        ["run_options", "cluster", "mod"].iter().flat_map(|file| variables(&format!("src/cli/{file}.rs"))).collect();
+    for path in ["charts/weir/templates/deployment.yaml", "docs/operations.md", "docs/install.md"] {
+        for name in variables(path) {
+            assert!(known.contains(&name), "{path} names {name}, which `weir run` does not read");
+        }
     }
 }
 

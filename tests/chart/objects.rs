@@ -121,9 +121,9 @@ fn the_binary_gets_its_options() {
         },
         "listen": {"address": "[::]", "port": 9000},
         "extraEnv": [{"name": "KUBECONFIG", "value": "/etc/kube/config"}],
-        "extraArgs": ["--crds-check=false"],
+        "extraArgs": ["--key-in-url"],
     })));
-    assert_eq!(container.args.clone().unwrap(), ["run", "--crds-check=false"]);
+    assert_eq!(container.args.clone().unwrap(), ["run", "--key-in-url"]);
     for (name, value) in [
         ("WEIR_CLUSTER_NAME", "north"),
         ("WEIR_LOG_FORMAT", "text"),
