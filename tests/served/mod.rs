@@ -85,7 +85,7 @@ impl Cluster {
             })
             .collect();
         let pod = json!({"metadata": {"name": name, "labels": labels},
-            "spec": {"restartPolicy": restart, "terminationGracePeriodSeconds": 0, "containers": containers}});
+            "spec": {"restartPolicy": restart, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0, "containers": containers}});
         self.pods().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
     }
 
