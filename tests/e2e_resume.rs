@@ -51,14 +51,13 @@ async fn a_restarted_apiserver_costs_and_doubles_no_line() {
     cluster.started("count").await;
     let mut socket = weir.connect().await;
     socket.start(log_start(&key, &cluster.namespace, "count", json!({"fromStart": true}))).await;
-    let cut = tokio::spawn(async {
+    let cuts = async {
         for _ in 0..2 {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             hack(&["restart-apiserver", "--down-for", "1"]).await;
         }
-    });
-    let received = receive(&mut socket, "3000").await;
-    cut.await.unwrap();
+    };
+    let (received, ()) = tokio::join!(receive(&mut socket, "3000"), cuts);
     assert_eq!(received.lines, numbers(1, 3000));
     let told = |word: &str| received.signals.iter().any(|signal| signal["text"].as_str().unwrap().contains(word));
     assert!(told("reconnecting") && told("followed again"), "the cut is told: {:?}", received.signals);
@@ -73,10 +72,8 @@ async fn a_log_whose_past_is_still_being_read_survives_a_restarted_apiserver() {
     cluster.run("many", "seq 1 200000; sleep 600").await;
     cluster.started("many").await;
     let mut socket = weir.connect().await;
-    let cut = tokio::spawn(async { hack(&["restart-apiserver"]).await });
     socket.start(log_start(&key, &cluster.namespace, "many", json!({"fromStart": true}))).await;
-    let received = receive(&mut socket, "200000").await;
-    cut.await.unwrap();
+    let (received, ()) = tokio::join!(receive(&mut socket, "200000"), hack(&["restart-apiserver"]));
     assert_eq!(received.lines, numbers(1, 200_000));
     weir.stop().await;
 }
@@ -90,15 +87,13 @@ async fn rotation_costs_no_line_that_the_node_still_gives() {
     cluster.started("count").await;
     let mut socket = weir.connect().await;
     socket.start(log_start(&key, &cluster.namespace, "count", json!({"fromStart": true}))).await;
-    let namespace = cluster.namespace.clone();
-    let rotations = tokio::spawn(async move {
+    let rotations = async {
         for _ in 0..3 {
             tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
-            hack(&["rotate-log", &namespace, "count", "main"]).await;
+            hack(&["rotate-log", &cluster.namespace, "count", "main"]).await;
         }
-    });
-    let received = receive(&mut socket, "2000").await;
-    rotations.await.unwrap();
+    };
+    let (received, ()) = tokio::join!(receive(&mut socket, "2000"), rotations);
     assert_eq!(received.lines, numbers(1, 2000), "signals: {:?}", received.signals);
     weir.stop().await;
 }

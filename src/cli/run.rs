@@ -8,7 +8,6 @@
 //! The end comes from outside, with SIGTERM or SIGINT: clients get what is queued for them and are sent away, then
 //! everything else stops. A second signal cuts that short.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,15 +16,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use warp::Filter as _;
 
 use super::run_options::RunConfig;
 use super::{CliError, cluster};
 use crate::access::{Authoriser, KeyId, KeyRing, TicketLimits, Tickets};
-use crate::endpoint::health::{self, Check, Readiness};
+use crate::endpoint::health::{Check, Readiness};
 use crate::endpoint::origin::Cors;
+use crate::endpoint::routes::routes;
 use crate::endpoint::services::Services;
-use crate::endpoint::{Drain, Drained, Server, reply};
+use crate::endpoint::{Drain, Drained, Server};
 use crate::record::Time;
 use crate::source::pods::{FollowHub, PodIndex};
 use crate::stream::Catalogue;
@@ -57,7 +56,7 @@ pub(super) async fn run(config: RunConfig) -> Result<(), CliError> {
     let grace = config.drain_timeout;
     let services = start(config, &clients, metrics, drain.clone(), &tasks);
     let origins = services.options.allowed_origins.clone();
-    let endpoint = server.run(Cors::new(warp::service(routes(&services)), origins), grace);
+    let endpoint = server.run(Cors::new(warp::service(routes(services)), origins), grace);
     serve(endpoint, &mut signals, &drain, &tasks, grace).await
 }
 
@@ -92,14 +91,6 @@ fn start(config: RunConfig, clients: &Clients, metrics: Arc<Metrics>, drain: Dra
         info: config.info,
         options: config.endpoint,
     })
-}
-
-/// All that is served.
-fn routes(
-    services: &Services,
-) -> impl warp::Filter<Extract = (impl warp::Reply + use<>,), Error = Infallible> + Clone + use<> {
-    let (readiness, drain, metrics) = (&services.readiness, &services.drain, &services.metrics);
-    health::routes(readiness.clone(), drain.clone(), Arc::clone(metrics)).recover(reply::recover)
 }
 
 /// Serves until a signal comes or a task ends that should not, then ends everything in order.

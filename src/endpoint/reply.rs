@@ -196,7 +196,7 @@ mod tests {
         for (method, path, kind, body, status) in table {
             let request = http::Request::builder().method(method).uri(path);
             let request = request.header("content-type", kind).header("content-length", body.len());
-            let answer = crate::endpoint::testing::ask(warp::service(routes.clone()), request, body).await;
+            let answer = crate::endpoint::testing::ask(warp::service(routes), request, body).await;
             assert_eq!(answer.status(), status, "{method} {path}");
             assert_eq!(answer.headers()["content-type"], json);
             assert_eq!(answer.headers()["x-content-type-options"], "nosniff");

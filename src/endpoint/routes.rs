@@ -7,14 +7,14 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::services::Services;
-use super::{config, health, reply, streams, subscriptions, tickets};
+use super::{config, health, reply, session, streams, subscriptions, tickets};
 
 /// Everything that the endpoint serves. Every request gets an answer, errors as JSON.
 pub fn routes(services: Arc<Services>) -> BoxedFilter<(Response,)> {
     let probes = health::routes(services.readiness.clone(), services.drain.clone(), Arc::clone(&services.metrics));
     let api = subscriptions::routes(&services).or(streams::routes(&services)).unify();
     let api = api.or(tickets::routes(&services)).unify();
-    // The session socket stands here, before what is beside it: `.or(session::routes(&services))`.
+    let api = api.or(session::routes(Arc::clone(&services))).unify();
     probes.or(api).unify().or(beside_the_session(&services)).unify().recover(reply::recover).unify().boxed()
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
 
 /// Where certificate and key lie, and how often they are looked at.
 #[derive(Debug, Clone)]
@@ -117,18 +118,19 @@ impl Tls {
     /// Looks at the files again and again, on the drain's tracker, until draining begins.
     pub fn watch(&self, drain: &Drain) {
         let (tls, stop) = (self.clone(), drain.draining().clone());
+        let tracker = drain.tracker().clone();
         drain.spawn(async move {
             let mut failed = None;
             while stop.run_until_cancelled(tokio::time::sleep(tls.files.poll)).await.is_some() {
-                tls.look(&mut failed).await;
+                tls.look(&mut failed, &tracker).await;
             }
         });
     }
 
     /// One look, off the async threads. The same failure is logged once, not every ten seconds.
-    async fn look(&self, failed: &mut Option<String>) {
+    async fn look(&self, failed: &mut Option<String>, tracker: &TaskTracker) {
         let tls = self.clone();
-        let Ok(result) = tokio::task::spawn_blocking(move || tls.reload()).await else {
+        let Ok(result) = tracker.spawn_blocking(move || tls.reload()).await else {
             return;
         };
         let certificate = self.files.certificate.display();

@@ -21,7 +21,7 @@ use weir::access::{Authoriser, Digest, KeyId, KeyRecord, KeyRing, TicketLimits, 
 use weir::api::AccessKeySpec;
 use weir::endpoint::health::Readiness;
 use weir::endpoint::services::{EndpointOptions, ServerInfo, Services};
-use weir::endpoint::{Drain, Limits, Server, session};
+use weir::endpoint::{Drain, Limits, Server, routes};
 use weir::record::Time;
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
 use weir::stream::Catalogue;
@@ -186,7 +186,7 @@ impl Served {
         let address = "127.0.0.1:0".parse().unwrap();
         let server = Server::bind(address, Limits::default(), None, metrics, drain).await.unwrap();
         let address = server.address();
-        let routes = warp::service(session::routes(Arc::clone(&services)));
+        let routes = warp::service(routes::routes(Arc::clone(&services)));
         tracker.spawn(async move {
             let _ = server.run(routes, Duration::from_secs(5)).await;
         });
