@@ -79,7 +79,7 @@ impl Token {
     pub fn generate_kwirth<R: CryptoRng + ?Sized>(rng: &mut R, life: KwirthLife, resources: &[KwirthResource]) -> Self {
         let mut text = format!("{}|{life}|", hex::encode(random(rng)));
         let mut first = true;
-        for resource in resources.iter().map(KwirthResource::serialise) {
+        for resource in resources.iter().map(ToString::to_string) {
             if text.len() + 1 + resource.len() > MAX_TOKEN_LEN {
                 break;
             }
@@ -217,11 +217,13 @@ impl KwirthResource {
             containers: pods.containers,
         }
     }
+}
 
-    fn serialise(&self) -> String {
-        [&self.scopes, &self.namespaces, &self.groups, &self.pods, &self.containers]
-            .map(|field| field.iter().map(|item| clean(item)).collect::<Vec<_>>().join(","))
-            .join(":")
+impl fmt::Display for KwirthResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = [&self.scopes, &self.namespaces, &self.groups, &self.pods, &self.containers]
+            .map(|field| field.iter().map(|item| clean(item)).collect::<Vec<_>>().join(","));
+        f.write_str(&fields.join(":"))
     }
 }
 

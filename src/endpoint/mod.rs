@@ -20,6 +20,7 @@
 //! | `routes` | all routes together |
 //! | `ask` | a request as the routes see it, and who asks |
 //! | `config` | what clients of the session protocol ask before they connect |
+//! | `key_admin`, `key_wire` | access keys managed over REST, and how they are written there |
 //! | `subscriptions` | which declared streams there are |
 //! | `streams`, `stream_frames` | a declared stream as server-sent events or plain lines |
 //! | `tickets` | tickets for clients that cannot set headers |
@@ -31,6 +32,8 @@ mod connection;
 pub mod credentials;
 pub mod drain;
 pub mod health;
+mod key_admin;
+mod key_wire;
 pub mod origin;
 pub mod reply;
 pub mod routes;

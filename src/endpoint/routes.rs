@@ -7,7 +7,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::services::Services;
-use super::{config, health, reply, session, streams, subscriptions, tickets};
+use super::{config, health, key_admin, reply, session, streams, subscriptions, tickets};
 
 /// Everything that the endpoint serves. Every request gets an answer, errors as JSON.
 pub fn routes(services: Arc<Services>) -> BoxedFilter<(Response,)> {
@@ -20,7 +20,7 @@ pub fn routes(services: Arc<Services>) -> BoxedFilter<(Response,)> {
 
 /// The REST part of the session protocol, at the root and below the further path.
 fn beside_the_session(services: &Arc<Services>) -> BoxedFilter<(Response,)> {
-    let part = config::routes(services);
+    let part = config::routes(services).or(key_admin::routes(services)).unify().boxed();
     match below(&services.options.root_path) {
         Some(root) => part.clone().or(root.and(part)).unify().boxed(),
         None => part,
