@@ -164,3 +164,107 @@ impl Frames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Line, Origin};
+    use crate::stream::StreamEnd;
+    use rstest::rstest;
+    use std::sync::Arc;
+
+    const RECORD: &str =
+        r#"{"namespace":"a","pod":"b","container":"c","time":"1970-01-01T00:00:00.000000001Z","text":""#;
+    const SIGNAL: &str =
+        r#"{"level":"warning","event":"ended","time":"1970-01-01T00:00:00.000000001Z","text":"why \"so\"\n"}"#;
+
+    fn batch(first: Option<u64>, text: &'static str) -> Delivery {
+        let origin = Origin { namespace: "a".into(), pod: "b".into(), container: "c".into(), ..Origin::default() };
+        let lines = (0..text.len()).map(|at| Line::new(at..at + 1, Time(1), false)).collect();
+        let batch = Arc::new(Batch::new(Arc::new(origin), Bytes::from_static(text.as_bytes()), lines));
+        Delivery::Records { first: first.map(Seq), batch }
+    }
+
+    fn signal(seq: Option<u64>) -> Delivery {
+        let signal = Signal::new(Level::Warning, Event::Ended, Time(1), "why \"so\"\n");
+        Delivery::Signal { seq: seq.map(Seq), signal: Arc::new(signal) }
+    }
+
+    fn end() -> Delivery {
+        Delivery::End(Arc::new(StreamEnd { text: "why \"so\"\n".into() }))
+    }
+
+    fn framed(form: Form, sees: Sees, deliveries: &[Delivery]) -> String {
+        let mut frames = Frames::new(form, 7, sees);
+        deliveries.iter().for_each(|delivery| frames.push(delivery));
+        String::from_utf8(frames.take().to_vec()).unwrap()
+    }
+
+    #[rstest]
+    #[case::live(&[batch(Some(9), "xy")], format!("id: 7-9\ndata: {RECORD}x\"}}\n\nid: 7-10\ndata: {RECORD}y\"}}\n\n"),
+        format!("{RECORD}x\"}}\n{RECORD}y\"}}\n"))]
+    #[case::past(&[batch(None, "x")], format!("data: {RECORD}x\"}}\n\n"), format!("{RECORD}x\"}}\n"))]
+    #[case::control(&[batch(None, "\r")], format!("data: {RECORD}\\r\"}}\n\n"), format!("{RECORD}\\r\"}}\n"))]
+    #[case::signal(&[signal(Some(3))], format!("event: signal\nid: 7-3\ndata: {}\n\n", SIGNAL),
+        format!("{{\"signal\":{}}}\n", SIGNAL))]
+    #[case::own_signal(&[signal(None)], format!("event: signal\ndata: {}\n\n", SIGNAL),
+        format!("{{\"signal\":{}}}\n", SIGNAL))]
+    #[case::end(&[end()], "event: end\ndata: {\"text\":\"why \\\"so\\\"\\n\"}\n\n".to_owned(),
+        "{\"end\":{\"text\":\"why \\\"so\\\"\\n\"}}\n".to_owned())]
+    fn deliveries_become_frames(#[case] deliveries: &[Delivery], #[case] events: String, #[case] lines: String) {
+        assert_eq!(framed(Form::Events, Sees::Records, deliveries), events);
+        assert_eq!(framed(Form::Lines, Sees::Records, deliveries), lines);
+    }
+
+    #[test]
+    fn who_sees_signals_only_gets_no_record() {
+        let mixed = [batch(Some(0), "x"), signal(Some(1)), end()];
+        let seen = framed(Form::Lines, Sees::Signals, &mixed);
+        assert_eq!(seen.lines().count(), 2);
+        assert!(!seen.contains("\"pod\""), "{seen}");
+    }
+
+    #[test]
+    fn records_are_counted_until_they_are_taken_or_forgotten() {
+        let mut frames = Frames::new(Form::Events, 7, Sees::Records);
+        frames.push(&batch(None, "xyz"));
+        assert_eq!(frames.records(), 3);
+        frames.clear();
+        assert_eq!((frames.records(), frames.len()), (0, 0));
+        frames.push(&batch(None, "x"));
+        let _ = frames.take();
+        assert_eq!((frames.records(), frames.len()), (0, 0));
+    }
+
+    #[rstest]
+    #[case(0, "id: 7-start\n\n", 0)]
+    #[case(5, "id: 7-4\n\n", 5)]
+    fn a_place_is_an_id_that_is_resumed_from(#[case] next: u64, #[case] expected: &str, #[case] seq: u64) {
+        let mut frames = Frames::new(Form::Events, 7, Sees::Records);
+        frames.place(Seq(next));
+        let frame = frames.take();
+        assert_eq!(frame, expected);
+        let id = expected.trim_end().strip_prefix("id: ").unwrap();
+        assert_eq!(behind(id), Ok(ReadFrom::Seq { epoch: 7, seq: Seq(seq) }));
+        let mut lines = Frames::new(Form::Lines, 7, Sees::Records);
+        lines.place(Seq(next));
+        assert_eq!(lines.len(), 0);
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("7")]
+    #[case("7-")]
+    #[case("-7")]
+    #[case("7--7")]
+    #[case("7-+7")]
+    #[case("+7-7")]
+    #[case("7-7-7")]
+    #[case("7-x")]
+    #[case("7-7 ")]
+    #[case("18446744073709551616-0")]
+    #[case("7-18446744073709551615")]
+    fn other_ids_are_refused(#[case] id: &str) {
+        assert_eq!(behind(id), Err(BadId));
+    }
+}
