@@ -2,12 +2,12 @@
 # Builds the Kubernetes binaries from Debian's source package, once for each version, into the cache.
 
 KUBE_VERSION=1.20.2
-KUBE_BUILD=3 # counts up when what is built changes
+KUBE_BUILD=4 # counts up when what is built changes
 KUBE_BIN=$WEIR_CACHE/kubernetes/$KUBE_VERSION-$KUBE_BUILD/bin
 
 KUBE_RUN_PACKAGES=(etcd-server etcd-client containerd runc containernetworking-plugins busybox-static openssl
   iptables iproute2 jq python3 curl ca-certificates util-linux)
-KUBE_BUILD_PACKAGES=(golang-go dpkg-dev make rsync jq)
+KUBE_BUILD_PACKAGES=(golang-go dpkg-dev make patch rsync jq)
 
 build_kubernetes() {
   local targets=(kube-apiserver kube-controller-manager kube-scheduler kubelet weir-reopen-log) name work
@@ -46,6 +46,7 @@ its source package; point KUBECONFIG at a cluster of your own (kind, k3d, …) i
   rm -rf "$work/src"
   mkdir -p "$work/src"
   tar -xzf "$work"/debian/kubernetes_*"$KUBE_VERSION"*.orig.tar.gz -C "$work/src" --strip-components=1
+  patch --quiet --strip 1 --directory "$work/src" <"$HACK/cluster.d/go-map-iteration.patch"
   touch "$work/src/.unpacked"
 }
 
