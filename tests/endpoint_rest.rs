@@ -46,6 +46,9 @@ fn on_pods(pods: PodGrant) -> AccessKeySpec {
     AccessKeySpec { grants: vec![grant], ..reader() }
 }
 
+/// What it shows, the headers, the query, the status and the challenge.
+type Case<'a> = (&'a str, Vec<(&'a str, String)>, &'a str, u16, Option<&'a str>);
+
 #[tokio::test]
 async fn whoever_asks_is_let_in_or_told_why_not() {
     let endpoint = with_pods().await;
@@ -65,7 +68,7 @@ async fn whoever_asks_is_let_in_or_told_why_not() {
     let origin = |value: &str, origin: &str| vec![("authorization", value.to_owned()), ("origin", origin.to_owned())];
     let both = vec![("authorization", good.clone()), ("authentication", good.clone())];
     let (missing, invalid) = (r#"Bearer realm="API Key""#, r#"Bearer realm="API Key", error="invalid_token""#);
-    let table: Vec<(&str, Vec<(&str, String)>, &str, u16, Option<&str>)> = vec![
+    let table: Vec<Case<'_>> = vec![
         ("no key", vec![], "", 401, Some(missing)),
         ("wrong key", auth(&wrong), "", 401, Some(invalid)),
         ("malformed", auth("Bearer tiny-k"), "", 401, Some(invalid)),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use weir::api::{AccessKeySpec, Grant, Scope, Service};
 use weir::endpoint::Drained;
 use weir::record::{Event, Level, Signal, Time};
-use weir::stream::RingLimits;
+use weir::stream::{Backlog, BacklogItem, BacklogStream, Located, RingLimits, StreamName};
 
 const EVENTS: &str = "/api/v1/streams/shop/logs/events";
 
@@ -272,4 +272,40 @@ async fn many_events_travel_in_few_chunks() {
     eprintln!("{rate:.0} events/s in {chunks} chunks");
     assert!(chunks < LINES / 100, "{chunks}");
     assert!(rate > 10_000.0, "{rate:.0} events/s");
+}
+
+/// A past of two lines.
+#[derive(Debug)]
+struct Past;
+
+impl Backlog for Past {
+    fn fetch(&self, from: weir::stream::From) -> BacklogStream {
+        assert_eq!(from.lines, Some(2));
+        let item = BacklogItem::Records(lines(["p0".into(), "p1".into()]));
+        Box::pin(futures::stream::iter([item]))
+    }
+}
+
+#[tokio::test]
+async fn the_past_has_no_ids_and_a_client_cut_right_after_it_gets_it_no_second_time() {
+    let endpoint = start(Setup::default()).await;
+    let token = endpoint.key("shop/a", &reader());
+    let located = endpoint.stream("shop/logs", RingLimits::default());
+    located.stream.publish(lines((0..3).map(|number| number.to_string())));
+    let with_past = Located { backlog: Some(Arc::new(Past)), ..located.clone() };
+    endpoint.services.declared.catalogue().insert(StreamName::new("shop", "logs"), with_past);
+    let mut answer = endpoint.get(&format!("{EVENTS}?tail=2"), &token).await;
+    for text in ["p0", "p1"] {
+        let event = answer.event().await.unwrap();
+        assert_eq!((event.id, &event.data["text"]), (None, &serde_json::json!(text)));
+    }
+    let place = answer.event().await.unwrap();
+    assert_eq!((place.id.as_deref(), place.data.is_null()), (Some("7-2"), true));
+    drop(answer);
+    located.stream.publish(line("3"));
+    let (bearer, id) = (format!("Bearer {token}"), place.id.unwrap());
+    let headers = [("authorization", bearer.as_str()), ("last-event-id", id.as_str())];
+    let mut answer = endpoint.send("GET", &format!("{EVENTS}?tail=2"), &headers, "").await;
+    let event = answer.named("").await;
+    assert_eq!((event.id.as_deref(), &event.data["text"]), (Some("7-3"), &serde_json::json!("3")));
 }

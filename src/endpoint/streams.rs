@@ -17,7 +17,7 @@ use super::reply::Problem;
 use super::services::Services;
 use super::sse::{self, Form};
 use super::stream_frames::{Frames, behind};
-use super::subscriptions::{no_such_stream, reading};
+use super::subscriptions::{Sees, no_such_stream, reading};
 use crate::access::{ConnectionPermit, Denied, Key, KeyState, StreamPermit};
 use crate::record::{Event, Time};
 use crate::stream::{Delivery, From, Gate, Located, ReadFrom, Reader, Seq, Start, StreamName};
@@ -266,7 +266,12 @@ impl Follow {
         }
         let key = self.services.keyring.successor(&self.key, now)?;
         key.allows_origin(self.origin.as_deref())?;
-        self.frames.show(reading(&self.services, &key, &self.name)?);
+        let sees = reading(&self.services, &key, &self.name)?;
+        if sees == Sees::Signals && self.frames.records() > 0 {
+            // They waited for the key's limits, and it reads no records any more.
+            self.frames.clear();
+        }
+        self.frames.show(sees);
         self.key = key;
         Ok(())
     }
