@@ -81,6 +81,8 @@ pub mod reason {
         PROGRESSING = "Progressing";
         /// The spec makes no sense; the message says where and what to do.
         INVALID = "Invalid";
+        /// The object cannot be read at all: a field has a value of the wrong kind.
+        MALFORMED = "Malformed";
         /// The spec asks for something that this version does not do.
         NOT_IMPLEMENTED = "NotImplemented";
         /// The spec asks for something that the operator's configuration or the namespace does not allow.

@@ -1,0 +1,183 @@
+//! What the controllers of `StreamSubscription`s and `AlertReceiver`s ask and write.
+
+use std::sync::Arc;
+
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::Event;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::api_server::Scenario::{Publish, Vanish, WriteStatus};
+use super::api_server::{ApiServer, Call, Scenario};
+use crate::api::{AlertReceiver, StreamSubscription};
+use crate::controller::guard::Guarded;
+use crate::controller::shared::Shared;
+use crate::controller::{ControllerConfig, Error, alert_receiver, subscription};
+use crate::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
+use crate::stream::{Catalogue, StreamName};
+use crate::telemetry::Metrics;
+use crate::worker::{Declared, Supervisor, SupervisorConfig};
+
+/// A controller, the API server it talks to, and the streams that it declares. Their pods are never listed.
+struct House {
+    server: ApiServer,
+    _pods: ApiServer,
+    context: Arc<subscription::Context>,
+    writer: Writer<Guarded<StreamSubscription>>,
+}
+
+impl House {
+    fn new() -> Self {
+        let (client, server) = ApiServer::new();
+        let (pods_client, pods) = ApiServer::new();
+        let writer = Writer::default();
+        let config = Arc::new(ControllerConfig::new("weir-system"));
+        let shared = Shared::new(client, config, writer.as_reader(), Metrics::new());
+        let declared = declared(pods_client);
+        let context = Arc::new(subscription::Context { shared, declared, reported: Mutex::default() });
+        Self { server, _pods: pods, context, writer }
+    }
+
+    async fn reconcile(
+        &mut self,
+        object: &Value,
+        expected: impl IntoIterator<Item = Scenario>,
+    ) -> (Result<(), Error>, Vec<Call>) {
+        let object: Guarded<StreamSubscription> = serde_json::from_value(object.clone()).unwrap();
+        self.writer.apply_watcher_event(&Event::Apply(object.clone()));
+        let work = subscription::reconcile(Arc::new(object), Arc::clone(&self.context));
+        let (outcome, calls) = self.server.expect(expected, work).await;
+        (outcome.map(drop), calls)
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.context.declared.observe(&StreamName::new("shop", "carts")).is_some()
+    }
+}
+
+fn declared(client: kube::Client) -> Arc<Declared> {
+    let (metrics, tracker, cancel) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
+    let index = PodIndex::start(&client, &IndexScope::Cluster, &tracker, &cancel);
+    let hub =
+        FollowHub::new(client, index, HubConfig::default(), Arc::clone(&metrics), tracker.clone(), cancel.clone());
+    let supervisor = Supervisor::new(hub, SupervisorConfig::default(), metrics, tracker.clone(), cancel);
+    Declared::new(supervisor, Arc::new(Catalogue::default()), tracker)
+}
+
+fn carts(change: impl FnOnce(&mut Value)) -> Value {
+    let mut object = json!({
+        "apiVersion": "weir.dev/v1alpha1", "kind": "StreamSubscription",
+        "metadata": {"name": "carts", "namespace": "shop", "uid": "sub-uid", "generation": 1},
+        "spec": {"source": {"podLogs": {"selection": {"groups": ["deployment+cart"]}}}},
+    });
+    change(&mut object);
+    object
+}
+
+fn with_status(mut object: Value, call: &Call) -> Value {
+    object["status"] = call.body["status"].clone();
+    object
+}
+
+#[tokio::test]
+async fn a_subscription_is_put_to_work_and_told_to_be_on_its_way() {
+    let mut house = House::new();
+    let (outcome, calls) = house.reconcile(&carts(|_| {}), [WriteStatus]).await;
+    outcome.unwrap();
+    assert!(house.is_at_work());
+    assert_eq!(calls[0].condition("Validated"), ("True", "Accepted"));
+    assert_eq!(calls[0].condition("Ready"), ("False", "Progressing"));
+    assert_eq!(calls[0].condition("Streaming"), ("Unknown", "Progressing"));
+    assert_eq!(calls[0].condition("Stalled").0, "False");
+    assert_eq!(calls[0].body["status"]["streamName"], "shop/carts");
+    house.reconcile(&with_status(carts(|_| {}), &calls[0]), []).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn an_invalid_one_is_withdrawn_and_says_everything_that_is_wrong() {
+    let mut house = House::new();
+    house.reconcile(&carts(|_| {}), [WriteStatus]).await.0.unwrap();
+    let broken = carts(|object| {
+        object["spec"]["source"]["podLogs"]["selection"]["groups"] = json!(["(["]);
+        object["spec"]["filter"] = json!({"include": ["("]});
+    });
+    let (_, calls) = house.reconcile(&broken, [WriteStatus, Publish("Invalid")]).await;
+    assert!(!house.is_at_work());
+    assert_eq!(calls[0].condition("Stalled"), ("True", "Invalid"));
+    let message = calls[0].message("Validated");
+    assert!(message.contains("selection.groups[0]") && message.contains("spec.filter.include[0]"), "{message}");
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_there_yet_is_refused() {
+    let mut house = House::new();
+    let push = carts(|object| object["spec"]["source"] = json!({"push": {}}));
+    let (_, calls) = house.reconcile(&push, [WriteStatus, Publish("NotImplemented")]).await;
+    assert_eq!(calls[0].condition("Validated"), ("False", "NotImplemented"));
+    assert!(!house.is_at_work());
+}
+
+#[tokio::test]
+async fn a_tenant_reaches_only_its_own_namespace() {
+    let mut house = House::new();
+    let nosy = carts(|object| object["spec"]["source"]["podLogs"]["selection"]["namespaces"] = json!(["bank"]));
+    let (_, calls) = house.reconcile(&nosy, [WriteStatus, Publish("NotAllowed")]).await;
+    assert_eq!(calls[0].condition("Validated"), ("False", "NotAllowed"));
+    assert!(calls[0].message("Ready").contains("operator's namespace"), "{}", calls[0].message("Ready"));
+    assert!(!house.is_at_work());
+}
+
+#[tokio::test]
+async fn a_suspended_one_is_withdrawn() {
+    let mut house = House::new();
+    house.reconcile(&carts(|_| {}), [WriteStatus]).await.0.unwrap();
+    let suspended = carts(|object| object["spec"]["suspend"] = true.into());
+    let (_, calls) = house.reconcile(&suspended, [WriteStatus, Publish("Suspended")]).await;
+    assert_eq!(calls[0].condition("Ready"), ("False", "Suspended"));
+    assert_eq!(calls[0].condition("Stalled").0, "False");
+    assert_eq!(calls[0].body["status"]["targets"], 0);
+    assert!(!house.is_at_work());
+}
+
+#[tokio::test]
+async fn a_malformed_one_is_withdrawn_and_reported_on_itself() {
+    let mut house = House::new();
+    house.reconcile(&carts(|_| {}), [WriteStatus]).await.0.unwrap();
+    let malformed = carts(|object| object["spec"]["source"]["podLogs"]["maxLineBytes"] = "many".into());
+    let (_, calls) = house.reconcile(&malformed, [WriteStatus, Publish("Malformed")]).await;
+    assert_eq!(calls[0].condition("Validated"), ("False", "Malformed"));
+    assert!(calls[0].message("Ready").contains("spec.source.podLogs.maxLineBytes"), "{}", calls[0].message("Ready"));
+    assert!(!house.is_at_work());
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_away_streams_run() {
+    let mut house = House::new();
+    let (outcome, _) = house.reconcile(&carts(|_| {}), [Vanish]).await;
+    assert!(outcome.is_err());
+    assert!(house.is_at_work());
+}
+
+#[tokio::test]
+async fn a_receiver_is_accepted_and_says_that_no_alert_is_sent() {
+    let (client, mut server) = ApiServer::new();
+    let writer = Writer::default();
+    let config = Arc::new(ControllerConfig::new("weir-system"));
+    let shared = Shared::new(client, config, writer.as_reader(), Metrics::new());
+    let context = Arc::new(alert_receiver::Context { shared });
+    let receiver = |spec: Value| -> Arc<Guarded<AlertReceiver>> {
+        let metadata = json!({"name": "ops", "namespace": "shop", "uid": "u", "generation": 1});
+        Arc::new(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+    };
+
+    let work = alert_receiver::reconcile(receiver(json!({"stdout": {}})), Arc::clone(&context));
+    let (_, calls) = server.expect([WriteStatus, Publish("NotImplemented")], work).await;
+    assert_eq!(calls[0].condition("Validated"), ("True", "Accepted"));
+    assert_eq!(calls[0].condition("Ready"), ("False", "NotImplemented"));
+
+    let work = alert_receiver::reconcile(receiver(json!({})), context);
+    let (_, calls) = server.expect([WriteStatus, Publish("Invalid")], work).await;
+    assert_eq!(calls[0].condition("Validated"), ("False", "Invalid"));
+}
