@@ -13,9 +13,11 @@
 
 mod cluster;
 mod crds;
+mod keys;
 mod problems;
 mod run;
 mod run_options;
+mod tail;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::record::Time;
 use crate::telemetry::logging;
 use problems::Problems;
 
@@ -62,6 +65,10 @@ enum LogFormat {
 enum Command {
     /// Run the operator: watch the objects, follow the logs, serve the streams
     Run(Box<run_options::RunOptions>),
+    /// Read a log, live: a declared stream, or pods that you select
+    Tail(Box<tail::TailOptions>),
+    /// Show the token of an AccessKey, or give it a new one
+    Keys(keys::KeysOptions),
     /// Print the definitions of Weir's objects, for kubectl apply -f -
     Crds(crds::CrdsOptions),
 }
@@ -133,6 +140,8 @@ fn execute(cli: Cli) -> Result<(), CliError> {
         .map_err(|_| CliError::failed("another TLS provider is installed already; this is a fault of the build"))?;
     match cli.command {
         Command::Crds(options) => crds::print(&options),
+        Command::Keys(options) => on_runtime(Threads::One, keys::keys(options)),
+        Command::Tail(options) => on_runtime(Threads::One, tail::tail(options.check(Time::now())?)),
         Command::Run(options) => {
             let config = options.check(&cluster::Surroundings::find())?;
             on_runtime(Threads::Many(config.worker_threads), run::run(config))
@@ -143,6 +152,7 @@ fn execute(cli: Cli) -> Result<(), CliError> {
 /// How many threads a command takes.
 #[derive(Clone, Copy, Debug)]
 enum Threads {
+    One,
     Many(usize),
 }
 
@@ -150,6 +160,7 @@ fn on_runtime(threads: Threads, work: impl Future<Output = Result<(), CliError>>
     /// How long threads that are still busy with files or names may take after the work is done.
     const LAST: Duration = Duration::from_secs(1);
     let mut builder = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
         Threads::Many(count) => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(count);

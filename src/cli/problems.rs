@@ -34,6 +34,11 @@ impl Problems {
         self.0.push(problem.into());
     }
 
+    /// Whether nothing is wrong so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// An error where there is any problem.
     pub fn none(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }

@@ -36,6 +36,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long tasks get to stop once the endpoint has.
 const LAST: Duration = Duration::from_secs(2);
 
+/// How long the API server may be silent on a watch.
+const QUIET_WATCH: Duration = Duration::from_secs(330);
+
 /// The operator, from its start to its end.
 pub(super) async fn run(config: RunConfig) -> Result<(), CliError> {
     let mut signals = Signals::listen()?;
@@ -168,8 +171,11 @@ struct Clients {
 
 impl Clients {
     async fn of(config: &RunConfig) -> Result<Self, CliError> {
-        let watches = cluster::config(&config.cluster, config.info.in_cluster).await?;
+        let mut watches = cluster::config(&config.cluster, config.info.in_cluster).await?;
         let mut logs = watches.clone();
+        // A connection that died unnoticed; a quiet watch ends by itself within five minutes. A log may be silent longer.
+        watches.read_timeout = Some(QUIET_WATCH);
+        watches.reset_reader_on_write = true;
         logs.default_retry = false;
         Ok(Self { watches: cluster::client(watches)?, logs: cluster::client(logs)? })
     }
