@@ -47,6 +47,8 @@ pub(super) struct Surroundings {
     pub in_pod: bool,
     /// The namespace of the pod.
     pub namespace: Option<String>,
+    /// The name of the pod.
+    pub pod: Option<String>,
 }
 
 impl Surroundings {
@@ -56,7 +58,8 @@ impl Surroundings {
         let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && account.join("token").exists();
         let namespace = in_pod.then(|| std::fs::read_to_string(account.join("namespace")).ok()).flatten();
         let namespace = namespace.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        Self { in_pod, namespace }
+        let pod = std::env::var("HOSTNAME").ok().filter(|name| in_pod && !name.is_empty());
+        Self { in_pod, namespace, pod }
     }
 
     /// Whether the cluster that these options name is the one around the process.

@@ -14,10 +14,9 @@ use super::cluster::{self, ClusterOptions};
 use super::problems::Problems;
 use crate::access::Token;
 use crate::api::{AccessKey, duration};
+use crate::controller::ROTATE;
 use crate::record::Time;
 
-/// Any new value of this annotation gives an AccessKey a new token.
-const ROTATE: &str = "weir.dev/rotate";
 /// The entry of a Secret under which Weir keeps a token that it made.
 const ENTRY: &str = "token";
 /// How often the status is looked at while waiting for it.

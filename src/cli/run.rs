@@ -1,13 +1,15 @@
 //! `weir run`: joins the rooms, then waits for the end.
 //!
 //! ```text
-//!   options ─► clients ─► pods ─► hub ─► supervisor ─► declared ─┐
-//!                              keys, tickets ────────────────────┴─► services ─► endpoint
+//!   options ─► clients ─► pods ─► hub ─► supervisor ─► declared ◄─┬─ controllers
+//!                                        tickets ─► keys ◄────────┘
+//!                                                     └─► services ─► endpoint
 //! ```
 //!
 //! The end comes from outside, with SIGTERM or SIGINT: clients get what is queued for them and are sent away, then
 //! everything else stops. A second signal cuts that short.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +22,14 @@ use tokio_util::task::TaskTracker;
 use super::run_options::RunConfig;
 use super::{CliError, cluster};
 use crate::access::{Authoriser, KeyId, KeyRing, TicketLimits, Tickets};
+use crate::controller::{self, ClusterOwner, ControllerConfig, Controllers};
 use crate::endpoint::health::{Check, Readiness};
 use crate::endpoint::origin::Cors;
 use crate::endpoint::routes::routes;
 use crate::endpoint::services::Services;
 use crate::endpoint::{Drain, Drained, Server};
 use crate::record::Time;
-use crate::source::pods::{FollowHub, PodIndex};
+use crate::source::pods::{FollowHub, IndexScope, PodIndex};
 use crate::stream::Catalogue;
 use crate::telemetry::Metrics;
 use crate::worker::{Declared, Inventory, Supervisor};
@@ -68,7 +71,9 @@ fn start(config: RunConfig, clients: &Clients, metrics: Arc<Metrics>, drain: Dra
     let (tracker, cancel) = (&tasks.tracker, &tasks.cancel);
     let readiness = Readiness::default();
     let index = PodIndex::start(&clients.watches, &config.scope, tracker, cancel);
-    tasks.spawn("readiness", watch_pods(Arc::clone(&index), readiness.check("pods")));
+    let pods = watch_pods(Arc::clone(&index), readiness.check("pods"));
+    let until = cancel.clone();
+    tasks.spawn("readiness", async move { until.run_until_cancelled(pods).await.unwrap_or_default() });
     let hub = FollowHub::new(
         clients.logs.clone(),
         Arc::clone(&index),
@@ -81,18 +86,51 @@ fn start(config: RunConfig, clients: &Clients, metrics: Arc<Metrics>, drain: Dra
     let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());
     let keyring = KeyRing::new();
     tasks.spawn("expiry", expire(Arc::clone(&keyring), cancel.clone()));
+    let owner = ClusterOwner::new(clients.watches.clone(), config.info.namespace.clone());
+    let controllers = Controllers {
+        client: clients.watches.clone(),
+        config: controller_config(&config),
+        keyring: Arc::clone(&keyring),
+        declared: Arc::clone(&declared),
+        metrics: Arc::clone(&metrics),
+        readiness: controllers_readiness(&readiness),
+    };
+    tasks.spawn("controllers", controllers.run(tracker.clone(), cancel.clone()));
     Arc::new(Services {
         authoriser: Authoriser::new(Some(config.info.namespace.clone())),
         tickets: Tickets::new(Arc::clone(&keyring), TicketLimits::default()),
         keyring,
         declared,
         inventory: Some(Inventory::new(index)),
-        owner: None,
+        owner: Some(Arc::new(owner)),
         metrics,
         drain,
         readiness,
         info: config.info,
         options: config.endpoint,
+    })
+}
+
+fn controller_config(config: &RunConfig) -> ControllerConfig {
+    ControllerConfig {
+        namespaces: match &config.scope {
+            IndexScope::Cluster => None,
+            IndexScope::Namespaces(names) => Some(names.clone()),
+        },
+        concurrency: config.concurrency,
+        instance: config.pod.clone(),
+        ..ControllerConfig::new(config.info.namespace.clone())
+    }
+}
+
+/// The controllers' checks, which all fail until the controllers say otherwise.
+fn controllers_readiness(readiness: &Readiness) -> controller::Readiness {
+    let checks: HashMap<&str, Check> =
+        controller::CHECKS.into_iter().map(|name| (name, readiness.check(name))).collect();
+    Arc::new(move |name, state| match (checks.get(name), state) {
+        (Some(check), Ok(())) => check.pass(),
+        (Some(check), Err(reason)) => check.fail(reason),
+        (None, state) => tracing::warn!(check = name, ?state, "A readiness check is not known"),
     })
 }
 
@@ -192,13 +230,13 @@ struct Tasks {
 }
 
 impl Tasks {
-    /// Runs a task that must not end before all do.
+    /// Runs a task that ends when all are cancelled, and not before.
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let (cancel, broken) = (self.cancel.clone(), self.broken.clone());
         self.tracker.spawn(async move {
             // Dropped when the task panics, too.
             let guard = broken.drop_guard();
-            cancel.run_until_cancelled(task).await;
+            task.await;
             if !cancel.is_cancelled() {
                 tracing::error!(task = name, "A task that lasts has ended; this is a fault of Weir");
             }

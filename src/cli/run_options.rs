@@ -145,6 +145,8 @@ pub(super) struct RunConfig {
     pub scope: IndexScope,
     /// What the endpoint says of itself; its namespace is the operator's.
     pub info: ServerInfo,
+    /// The name of the pod that Weir runs in.
+    pub pod: Option<String>,
     /// Objects that are reconciled at the same time.
     pub concurrency: u16,
     /// Threads that do the work.
@@ -186,6 +188,7 @@ impl RunOptions {
             cluster: self.cluster.clone(),
             scope: scope(p, given(self.namespaces.as_ref())),
             info,
+            pod: around.pod.clone().filter(|_| in_cluster),
             concurrency: p.number("--concurrency", &self.concurrency, 1..=1_000),
             worker_threads: worker_threads(p, given(self.worker_threads.as_ref())),
             listen: address(p, listen.unwrap_or(if in_cluster { "0.0.0.0:8080" } else { "127.0.0.1:8080" })),
@@ -374,7 +377,7 @@ mod tests {
         let outside = check(&[], &Surroundings::default()).unwrap();
         assert_eq!(outside.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(outside.info.namespace, "weir-system");
-        let pod = Surroundings { in_pod: true, namespace: Some("ops".to_owned()) };
+        let pod = Surroundings { in_pod: true, namespace: Some("ops".to_owned()), pod: None };
         let by_kubeconfig = check(&["--kubeconfig", "here"], &pod).unwrap();
         assert!(!by_kubeconfig.info.in_cluster);
         assert_eq!(by_kubeconfig.listen.to_string(), "127.0.0.1:8080");
