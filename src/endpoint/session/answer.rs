@@ -113,7 +113,9 @@ pub fn signal(dialect: Dialect, channel: &str, instance: &str, signal: &Signal) 
 pub fn alert(dialect: Dialect, instance: &str, severity: Level, line: &AlertLine<'_>) -> String {
     let mut message = base(dialect, "none", "unsolicited", "alert", instance);
     message.insert("type".into(), "data".into());
-    message.insert("msgtype".into(), "alertmessage".into());
+    if dialect != Dialect::Channel3 {
+        message.insert("msgtype".into(), "alertmessage".into());
+    }
     message.insert("severity".into(), severity.as_str().into());
     message.insert("timestamp".into(), line.time.rfc3339().into());
     message.insert("namespace".into(), line.origin.namespace.as_str().into());

@@ -170,10 +170,10 @@ impl Request {
             .map_err(|_| Malformed::whole("The message is not JSON. Send one JSON object a message."))?;
         let Value::Object(mut map) = value else { return Err(Malformed::whole("The message is not a JSON object.")) };
         let dialect = dialect_of(&map);
-        let channel = name(map.get(if dialect == Dialect::Classic { "type" } else { "channel" }));
-        let action = map.get("action").map_or("start".into(), |action| name(Some(action)));
+        let service = if dialect == Dialect::Classic { "type" } else { "channel" };
+        let (channel, action) = (shown(map.get(service)), shown(map.get("action")));
         let malformed = |text: String| Malformed { dialect, channel: channel.clone(), action: action.clone(), text };
-        let parsed = Fields(&map).action(&action, dialect).map_err(malformed)?;
+        let parsed = Fields(&map).request(dialect, service).map_err(malformed)?;
         let instance = Fields(&map).text("instance").map_err(malformed)?.unwrap_or_default();
         forget_keys(&mut map);
         Ok(Self { dialect, channel, instance, action: parsed, echo: map })
@@ -183,25 +183,32 @@ impl Request {
 /// Classic says the service in `type`; channel-3 has a `channel` and no `type`; channel-4 has both. A message with
 /// neither is taken for channel-4, whose errors say most.
 fn dialect_of(map: &Map<String, Value>) -> Dialect {
-    match (map.contains_key("channel"), map.contains_key("type")) {
+    let has = |field| map.get(field).is_some_and(|value| !value.is_null());
+    match (has("channel"), has("type")) {
         (true, false) => Dialect::Channel3,
         (false, true) => Dialect::Classic,
         (true, true) | (false, false) => Dialect::Channel4,
     }
 }
 
-/// A name that may be repeated to the client: short, and of plain characters.
-fn name(value: Option<&Value>) -> String {
-    let text = value.and_then(Value::as_str).unwrap_or_default();
-    let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    text.chars().take(NAME_LIMIT).filter(plain).collect()
+/// Whether a name may be repeated to the client: short, and of plain characters.
+fn is_plain(name: &str) -> bool {
+    name.len() <= NAME_LIMIT && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-/// Takes everything out of a message that could be a key.
+/// A name as an answer repeats it: nothing, where it is none.
+fn shown(value: Option<&Value>) -> String {
+    value.and_then(Value::as_str).filter(|name| is_plain(name)).unwrap_or_default().to_owned()
+}
+
+/// Takes everything out of a message that could be a key, wherever it stands.
 fn forget_keys(map: &mut Map<String, Value>) {
-    for field in ["accessKey", "accesskey", "key", "token", "auth", "reconnectKey"] {
-        if let Some(value) = map.get_mut(field) {
-            *value = Value::String(String::new());
+    const KEYS: [&str; 5] = ["accesskey", "key", "token", "auth", "reconnectkey"];
+    for (name, value) in map.iter_mut() {
+        match value {
+            value if KEYS.contains(&name.to_ascii_lowercase().as_str()) => *value = Value::String(String::new()),
+            Value::Object(inner) => forget_keys(inner),
+            _ => {}
         }
     }
 }
@@ -210,6 +217,18 @@ fn forget_keys(map: &mut Map<String, Value>) {
 struct Fields<'m>(&'m Map<String, Value>);
 
 impl Fields<'_> {
+    fn request(&self, dialect: Dialect, service: &str) -> Result<Action, String> {
+        self.name(service)?;
+        let kind = self.name("type")?;
+        if dialect == Dialect::Channel4
+            && let Some(kind) = kind.filter(|kind| !matches!(kind.as_str(), "signal" | "data"))
+        {
+            return Err(format!("Unknown type \"{kind}\": beside a channel it is \"signal\" or \"data\"."));
+        }
+        let action = self.name("action")?.unwrap_or_default();
+        self.action(&action, dialect)
+    }
+
     fn action(&self, action: &str, dialect: Dialect) -> Result<Action, String> {
         if let Some(flow) = self.text("flow")?
             && !matches!(flow.as_str(), "" | "request" | "immediate")
@@ -280,6 +299,16 @@ impl Fields<'_> {
             ],
             objects: self.text("objects")?.unwrap_or_default(),
         })
+    }
+
+    /// A field whose value is one of a few names, so that a wrong one may be repeated.
+    fn name(&self, field: &str) -> Result<Option<String>, String> {
+        match self.text(field)? {
+            Some(name) if !is_plain(&name) => Err(format!(
+                "Unknown {field}: its name has at most {NAME_LIMIT} characters, each a letter, a digit, - or _."
+            )),
+            name => Ok(name),
+        }
     }
 
     fn text(&self, field: &str) -> Result<Option<String>, String> {
