@@ -124,11 +124,21 @@ impl Reader {
         let Some(mut gate) = self.gate.clone() else { return self.advance().await };
         tokio::select! {
             biased;
-            Ok(end) = gate.wait_for(Option::is_some) => {
-                let released = || Arc::new(StreamEnd { text: "the stream was released".into() });
-                Delivery::End(end.clone().unwrap_or_else(released))
-            }
+            Ok(end) = gate.wait_for(Option::is_some) => Delivery::End(end.clone().unwrap_or_else(released)),
             delivery = self.advance() => delivery,
+        }
+    }
+
+    /// Waits until the gate closes, whatever there is to read; for ever where there is no gate.
+    pub fn cut(&self) -> impl Future<Output = Arc<StreamEnd>> + Send + use<> {
+        let gate = self.gate.clone();
+        async move {
+            let Some(mut gate) = gate else { return std::future::pending().await };
+            let end = gate.wait_for(Option::is_some).await.ok().map(|end| end.clone());
+            match end {
+                Some(end) => end.unwrap_or_else(released),
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -253,6 +263,11 @@ impl Reader {
     fn give(&mut self, first: Seq, batch: Option<Arc<Batch>>) {
         self.ready.extend(batch.map(|batch| Delivery::Records { first: Some(first), batch }));
     }
+}
+
+/// The end of a stream that gives no better reason.
+fn released() -> Arc<StreamEnd> {
+    Arc::new(StreamEnd { text: "the stream was released".into() })
 }
 
 impl Drop for Reader {

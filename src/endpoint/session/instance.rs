@@ -96,11 +96,15 @@ impl Instance {
     pub async fn next(&mut self) -> Happening {
         let (paused, resume_at, reader) = (self.paused, self.resume_at, &mut self.reader);
         let delivery = async {
+            // Whoever waits learns of the end all the same.
             if paused {
-                return std::future::pending().await;
+                return Delivery::End(reader.cut().await);
             }
             if let Some(at) = resume_at {
-                tokio::time::sleep_until(at.into()).await;
+                tokio::select! {
+                    end = reader.cut() => return Delivery::End(end),
+                    () = tokio::time::sleep_until(at.into()) => {}
+                }
             }
             reader.next().await
         };
@@ -148,7 +152,9 @@ impl Instance {
     }
 
     async fn feed_signal(&mut self, signal: &Signal, socket: &mut Socket) -> Result<usize, End> {
-        if signal.event == Event::Added && signal.origin.as_ref().is_some_and(|origin| self.announced.remove(origin)) {
+        // An announced container's own signal is left out; once it has gone, or comes again, it is told like any.
+        let announced = signal.origin.as_ref().is_some_and(|origin| self.announced.remove(origin));
+        if announced && signal.event == Event::Added {
             return Ok(0);
         }
         let text = answer::signal(self.dialect, &self.channel, &self.id, signal);

@@ -13,6 +13,8 @@ mod instance;
 mod lobby;
 mod message;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -168,7 +170,7 @@ impl Session {
             Happening::Delivery(delivery) => {
                 let ended = self.instances[index].deliver(delivery, socket, &self.services.metrics).await?;
                 if ended.is_some() {
-                    self.instances.remove(index);
+                    drop(self.take(index));
                 }
                 Ok(Next::On)
             }
@@ -186,12 +188,29 @@ impl Session {
         };
         tracing::info!(key = %self.instances[index].key.id(), ?state, "A running instance is cut: its key changed");
         let signal = Signal::new(Level::Error, Event::Ended, Time::now(), refusal.clone());
-        let mut instance = self.instances.remove(index);
+        let mut instance = self.take(index);
         instance.tell(&signal, socket).await?;
-        self.connections.remove(instance.key.id());
         drop(instance);
         let over = self.instances.is_empty() && state != KeyState::Changed;
         Ok(if over { Next::Close(Close::because(Category::Denied, refusal)) } else { Next::On })
+    }
+
+    /// Takes an instance off the socket, and the socket from under its key's limit where nothing else uses it here.
+    fn take(&mut self, index: usize) -> Instance {
+        let instance = self.instances.remove(index);
+        if !self.instances.iter().any(|other| other.key.id() == instance.key.id()) {
+            self.connections.remove(instance.key.id());
+        }
+        instance
+    }
+
+    /// Counts the socket under the limit of a key, once.
+    fn connect(&mut self, key: &Key) -> Result<(), Denied> {
+        if !self.connections.contains_key(key.id()) {
+            let permit = key.usage().connect()?;
+            self.connections.insert(key.id().clone(), permit);
+        }
+        Ok(())
     }
 
     async fn hear(&mut self, text: &str, socket: &mut Socket) -> Result<Next, End> {
@@ -240,11 +259,7 @@ impl Session {
     }
 
     fn try_start(&mut self, request: &Request, start: &Start) -> Result<Started, Refusal> {
-        let most = self.services.options.instances_per_socket;
-        if self.instances.len() >= most {
-            let text = format!("This socket runs {most} instances, the most it may: stop one, or open another socket.");
-            return Err(Refusal::Request(text));
-        }
+        self.check_room()?;
         let key = match (&start.key, &self.key) {
             (Some(key), _) => self.services.keyring.authenticate(key.expose(), Time::now())?,
             (None, Some(key)) => {
@@ -254,23 +269,49 @@ impl Session {
             (None, None) => return Err(Denied::Missing.into()),
         };
         key.allows_origin(self.origin.as_deref())?;
-        if !self.connections.contains_key(key.id()) {
-            let permit = key.usage().connect()?;
-            self.connections.insert(key.id().clone(), permit);
+        self.connect(&key)?;
+        let started = start::start(&self.services, request, start, &key);
+        if started.is_err() && !self.instances.iter().any(|other| other.key.id() == key.id()) {
+            self.connections.remove(key.id());
         }
-        start::start(&self.services, request, start, &key)
+        started
     }
 
     async fn reconnect(&mut self, request: &Request, proof: Option<&Proof>, socket: &mut Socket) -> Result<Next, End> {
-        let reclaimed = proof.and_then(|proof| self.lobby.reclaim(&self.services, &request.instance, proof));
-        let room = self.instances.len() < self.services.options.instances_per_socket;
-        let Some(instance) = reclaimed.filter(|_| room) else {
-            let text = "Instance not found: it was stopped, has waited too long, or is not yours. Start again.";
-            return socket.send(answer::refused(request, &request.instance, text).into()).await.map(|()| Next::On);
+        let answer = match self.try_reconnect(request, proof) {
+            Ok(()) => {
+                socket.started();
+                answer::granted(request, "Reconnected")
+            }
+            Err(refusal) => answer::refused(request, &request.instance, &refusal.text(request.dialect)),
         };
-        socket.started();
+        socket.send(answer.into()).await.map(|()| Next::On)
+    }
+
+    fn try_reconnect(&mut self, request: &Request, proof: Option<&Proof>) -> Result<(), Refusal> {
+        self.check_room()?;
+        let reclaimed = proof.and_then(|proof| self.lobby.reclaim(&self.services, &request.instance, proof));
+        let Some(instance) = reclaimed else {
+            let text = "Instance not found: it was stopped, has waited too long, or is not yours. Start again.";
+            return Err(Refusal::Request(text.into()));
+        };
+        let key = Arc::clone(&instance.key);
+        // What is refused here waits on: another connection may be closed meanwhile.
+        if let Err(denied) = key.allows_origin(self.origin.as_deref()).and_then(|()| self.connect(&key)) {
+            self.lobby.admit(&self.services, vec![instance]);
+            return Err(denied.into());
+        }
         self.instances.push(instance);
-        socket.send(answer::granted(request, "Reconnected").into()).await.map(|()| Next::On)
+        Ok(())
+    }
+
+    fn check_room(&self) -> Result<(), Refusal> {
+        let most = self.services.options.instances_per_socket;
+        if self.instances.len() < most {
+            return Ok(());
+        }
+        let text = format!("This socket runs {most} instances, the most it may: stop one, or open another socket.");
+        Err(Refusal::Request(text))
     }
 
     /// Stops, pauses, lets go on or changes an instance; the answer.
@@ -281,10 +322,7 @@ impl Session {
         let name = title(&self.instances[index].channel);
         match request.action {
             Action::Stop => {
-                let stopped = self.instances.remove(index);
-                if !self.instances.iter().any(|other| other.key.id() == stopped.key.id()) {
-                    self.connections.remove(stopped.key.id());
-                }
+                drop(self.take(index));
                 answer::granted(request, &format!("{name} instance stopped"))
             }
             Action::Pause => {

@@ -96,6 +96,12 @@ pub(super) fn start(services: &Services, request: &Request, start: &Start, key: 
     };
     let Opened { reader, granted, lease, there } = match &start.subscription {
         Some(name) => open_declared(services, start, name, key)?,
+        // Not taken for a selection of everything.
+        None if request.channel == "subscription" => {
+            return Err(Refusal::Request(
+                "A subscription is started by its name: \"name\": \"namespace/name\".".into(),
+            ));
+        }
         None => open_selection(services, start, kind, key)?,
     };
     let permit = key.usage().open_stream()?;
@@ -217,7 +223,9 @@ fn past_of(start: &Start) -> Past {
         Start { max_messages: Some(1..), .. } => PastStart::Beginning,
         _ => PastStart::Now,
     };
-    Past { start: begin, lines: start.max_messages, previous: start.previous }
+    // The API server counts lines in 63 bits, and refuses more.
+    let lines = start.max_messages.map(|lines| lines.min(i64::MAX as u64));
+    Past { start: begin, lines, previous: start.previous }
 }
 
 /// `epoch-seq`, as event ids of SSE are written: reading goes on after it.

@@ -62,15 +62,15 @@ impl ContainerTask {
     pub async fn run(mut self) {
         let mut last: Option<Run> = None;
         while let Some((pod, run)) = self.next_run(last.as_ref()).await {
-            self.tell_start(&pod, &run, last.as_ref());
-            self.follow_run(&pod, &run, last.is_none()).await;
+            self.follow_run(&pod, &run, last.as_ref()).await;
             last = Some(run);
         }
         let Some(run) = last else { return };
         let pod = Arc::clone(&self.seen.borrow().pod);
         let origin = pod.origin(&self.container, &run);
-        self.tell(Level::Info, Event::Deleted, &origin, "Container DELETED: ");
+        // A reader that comes now must not be told of it as of something that is there.
         self.member.lock().take();
+        self.tell(Level::Info, Event::Deleted, &origin, "Container DELETED: ");
     }
 
     /// Waits for a run that is not `last`; `None` when the container is gone.
@@ -88,9 +88,9 @@ impl ContainerTask {
         }
     }
 
-    async fn follow_run(&mut self, pod: &Arc<PodInfo>, run: &Run, is_first: bool) {
+    async fn follow_run(&mut self, pod: &Arc<PodInfo>, run: &Run, last: Option<&Run>) {
         let origin = pod.origin(&self.container, run);
-        let past = match (is_first, self.first) {
+        let past = match (last.is_none(), self.first) {
             (true, First::AsAsked(from)) => Some(from),
             _ => None,
         };
@@ -103,6 +103,8 @@ impl ContainerTask {
         let past = past
             .or((!attachment.created()).then_some(From { start: crate::stream::Start::Beginning, ..From::default() }));
         self.member.lock().replace(Member { origin: Arc::clone(&origin), run: run.clone(), stage: attachment.stage() });
+        // After it stands in the roster, before its first line: a reader that comes in between finds it in both.
+        self.tell_start(pod, run, last);
         let work = async {
             let trail = match past.filter(From::wants_past) {
                 Some(from) => self.publish_past(from).await,

@@ -200,7 +200,8 @@ impl PodLogs {
         self.targets.send_if_modified(|targets| std::mem::replace(targets, containers.len()) != containers.len());
     }
 
-    /// The containers that are followed now, sorted. Each was announced by a signal before it stands here.
+    /// The containers that are followed now, sorted. Each is announced by a signal after it stands here, and stands
+    /// here no more when its end is announced: whoever reads first and then looks here misses none.
     pub fn roster(&self) -> Vec<Arc<Origin>> {
         let mut origins: Vec<_> = self.members().into_iter().map(|member| member.origin).collect();
         origins.sort_by_key(|origin| origin.path());
