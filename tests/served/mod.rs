@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::{SinkExt, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -85,8 +85,32 @@ impl Cluster {
             })
             .collect();
         let pod = json!({"metadata": {"name": name, "labels": labels},
-            "spec": {"restartPolicy": restart, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0, "containers": containers}});
-        self.pods().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+            "spec": {"restartPolicy": restart, "automountServiceAccountToken": false,
+                     "terminationGracePeriodSeconds": 0, "containers": containers}});
+        create(&self.pods(), &serde_json::from_value(pod).unwrap()).await;
+    }
+
+    /// Makes an object of any kind in the namespace.
+    pub async fn create(&self, object: Value) {
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let kind = object.types.clone().unwrap();
+        let (group, version) = kind.api_version.split_once('/').unwrap_or(("", &kind.api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind.kind));
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        create(&api, &object).await;
+    }
+
+    /// Waits until `count` pods with these labels run, and names them, sorted.
+    pub async fn running(&self, labels: &str, count: usize) -> Vec<String> {
+        until("the pods run", || async {
+            let pods = self.pods().list(&ListParams::default().labels(labels)).await.ok()?;
+            let runs = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+            let mut names: Vec<_> =
+                pods.iter().filter(|pod| runs(pod)).filter_map(|pod| pod.metadata.name.clone()).collect();
+            names.sort();
+            (names.len() == count).then_some(names)
+        })
+        .await
     }
 
     /// Waits until every container of a pod has started (or has run already).
@@ -126,6 +150,21 @@ impl Drop for Cluster {
     }
 }
 
+/// Makes an object. Servers before 1.24 ask to try again while the namespace's service account has no token yet.
+async fn create<K>(api: &Api<K>, object: &K)
+where
+    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    until("the object is made", || async {
+        match api.create(&PostParams::default(), object).await {
+            Ok(_) => Some(()),
+            Err(kube::Error::Api(status)) if status.reason == "ServerTimeout" => None,
+            Err(error) => panic!("{error}"),
+        }
+    })
+    .await;
+}
+
 /// Tries until it succeeds.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut attempt: impl FnMut() -> F) -> T {
     let begin = Instant::now();
@@ -154,11 +193,28 @@ impl Served {
         Self::with(cluster, EndpointOptions::default(), HubConfig::default(), SupervisorConfig::default()).await
     }
 
+    /// Starts Weir over the namespaces of several tests' clusters.
+    pub async fn over(clusters: &[&Cluster]) -> Self {
+        let namespaces = clusters.iter().map(|cluster| cluster.namespace.clone()).collect();
+        let (options, hub, workers) = Default::default();
+        Self::start(clusters[0], namespaces, options, hub, workers).await
+    }
+
     /// Starts Weir with options of the test's own.
     pub async fn with(cluster: &Cluster, options: EndpointOptions, hub: HubConfig, workers: SupervisorConfig) -> Self {
+        Self::start(cluster, vec![cluster.namespace.clone()], options, hub, workers).await
+    }
+
+    async fn start(
+        cluster: &Cluster,
+        namespaces: Vec<String>,
+        options: EndpointOptions,
+        hub: HubConfig,
+        workers: SupervisorConfig,
+    ) -> Self {
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
         let (metrics, drain) = (Metrics::new(), Drain::new());
-        let scope = IndexScope::Namespaces(vec![cluster.namespace.clone()]);
+        let scope = IndexScope::Namespaces(namespaces);
         let index = PodIndex::start(&cluster.client, &scope, &tracker, &cancel);
         let client = cluster.client.clone();
         let hub =
