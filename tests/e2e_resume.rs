@@ -83,18 +83,20 @@ async fn rotation_costs_no_line_that_the_node_still_gives() {
     let cluster = Cluster::new("rotation").await;
     let weir = Served::new(&cluster).await;
     let key = weir.reader_key();
-    cluster.run("count", "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; usleep 4000; done; sleep 600").await;
+    // Faster than any kubelet rotates: those look every ten seconds.
+    cluster.run("count", "i=0; while [ $i -lt 3500 ]; do i=$((i+1)); echo $i; usleep 4000; done; sleep 600").await;
     cluster.started("count").await;
     let mut socket = weir.connect().await;
     socket.start(log_start(&key, &cluster.namespace, "count", json!({"fromStart": true}))).await;
     let rotations = async {
         for _ in 0..3 {
-            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            tokio::time::sleep(std::time::Duration::from_secs(4)).await;
             hack(&["rotate-log", &cluster.namespace, "count", "main"]).await;
         }
     };
-    let (received, ()) = tokio::join!(receive(&mut socket, "2000"), rotations);
-    assert_eq!(received.lines, numbers(1, 2000), "signals: {:?}", received.signals);
+    let (received, ()) = tokio::join!(receive(&mut socket, "3500"), rotations);
+    let signals: Vec<_> = received.signals.iter().map(|signal| signal["text"].to_string()).collect();
+    assert_eq!(received.lines, numbers(1, 3500), "{signals:#?}");
     weir.stop().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use parking_lot::Mutex;
@@ -209,7 +209,8 @@ impl Follow {
         let mut window = trail.window();
         let ask = LogAsk { follow: true, since: trail.ask_again_from(), ..LogAsk::default() };
         let mut parser = LogParser::new(Arc::clone(self.origin()), self.config.line_limit);
-        let mut body = match self.patiently(trail, self.log.open(ask)).await {
+        let mut pace = Pace::default();
+        let mut body = match self.patiently(trail, &pace, self.log.open(ask)).await {
             Some(Ok(body)) => body,
             Some(Err(error)) => return Cut::Broke(error),
             None => return Cut::Stuck,
@@ -219,7 +220,8 @@ impl Follow {
             self.signal(Level::Info, Event::Reconnected, text);
         }
         loop {
-            let Some(first) = self.patiently(trail, body.next()).await else { return Cut::Stuck };
+            let Some(first) = self.patiently(trail, &pace, body.next()).await else { return Cut::Stuck };
+            pace.note(Instant::now());
             let end = gather(first, &mut body, &mut parser);
             if let Some(batch) = parser.batch() {
                 self.take(&batch, &mut window, trail);
@@ -301,9 +303,9 @@ impl Follow {
 
     /// Waits for `future` as long as the container is silent. `None` when the container is not, so that the
     /// connection must be dead, or when the server cannot be reached otherwise either.
-    async fn patiently<T>(&self, trail: &Trail, future: impl Future<Output = T>) -> Option<T> {
+    async fn patiently<T>(&self, trail: &Trail, pace: &Pace, future: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(future);
-        let mut idle = self.config.idle_probe;
+        let mut idle = pace.patience(self.config.idle_probe);
         loop {
             if let Ok(value) = tokio::time::timeout(idle, &mut future).await {
                 return Some(value);
@@ -311,7 +313,7 @@ impl Follow {
             match self.last_lines(1).await {
                 Ok(last) if last.as_deref().and_then(Batch::newest) > trail.newest() => {
                     // It may just have been written; then it is on its way.
-                    return tokio::time::timeout(Duration::from_secs(1), &mut future).await.ok();
+                    return tokio::time::timeout(idle.min(Duration::from_secs(1)), &mut future).await.ok();
                 }
                 Ok(_) => idle = (idle * 2).min(self.config.idle_probe_max),
                 Err(_) => return None,
@@ -346,6 +348,31 @@ fn gather(first: Option<Result<bytes::Bytes, LogError>>, body: &mut LogBody, par
         next = if gathered < BATCH_BYTES { body.next().now_or_never() } else { None };
     }
     None
+}
+
+/// How often a container writes, so that one which wrote a hundred times a second is not waited for as long as one
+/// that writes once an hour: kubelets before 1.29 stop following, without a word, where a log is rotated.
+#[derive(Default)]
+struct Pace {
+    last: Option<Instant>,
+    mean: Option<Duration>,
+}
+
+impl Pace {
+    fn note(&mut self, now: Instant) {
+        if let Some(last) = self.last.replace(now) {
+            let gap = now.duration_since(last);
+            // One long silence does not make a slow writer.
+            let usual = self.mean.map_or(gap, |mean| gap.min(mean * 4));
+            self.mean = Some(self.mean.unwrap_or(usual).mul_f64(0.875) + usual.mul_f64(0.125));
+        }
+    }
+
+    /// How long a silence may last before it is looked into: many times the usual, within half a second and `most`.
+    fn patience(&self, most: Duration) -> Duration {
+        let least = Duration::from_millis(500).min(most);
+        self.mean.map_or(most, |mean| (mean * 16).clamp(least, most))
+    }
 }
 
 /// Growing waits with jitter (between half and all of the wait).
