@@ -21,6 +21,7 @@ use super::status::{Claim, Verdict};
 use crate::api::condition::{Status, reason};
 use crate::api::validate::{self, Reach};
 use crate::api::{StreamSubscription, StreamSubscriptionSpec, StreamSubscriptionStatus};
+use crate::source::BuildError;
 use crate::stream::StreamName;
 use crate::telemetry::{Category, Kind};
 use crate::worker::{Declared, Job, JobError, Observed, Sight};
@@ -148,7 +149,7 @@ fn materialise(subscription: &StreamSubscription, name: &StreamName, context: &C
         Err(error) if error.category() == Category::Unavailable => Err(Error::Worker(error)),
         Err(error) => {
             let reason = match error {
-                JobError::NotImplemented(_) => reason::NOT_IMPLEMENTED,
+                JobError::Source(BuildError::NotImplemented(_)) => reason::NOT_IMPLEMENTED,
                 _ => reason::INVALID,
             };
             let why = "The subscription was changed into one that cannot be used.";

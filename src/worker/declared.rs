@@ -87,7 +87,7 @@ impl Declared {
         let located = Located {
             gate: entry.gate.clone(),
             stream: Arc::clone(entry.lease.stream()),
-            backlog: Some(entry.lease.backlog()),
+            backlog: entry.lease.backlog(),
         };
         self.catalogue.insert(name.clone(), located);
         self.watch(name, &entry);

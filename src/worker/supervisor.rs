@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::job::{Job, JobError};
 use crate::record::{Event, Level, Origin, Signal, Time};
-use crate::source::pods::{FollowHub, PodLogs, PodLogsPast};
+use crate::source::{Source, Sources};
 use crate::stream::{Backlog, LiveStream, RingLimits};
 use crate::telemetry::Metrics;
 
@@ -35,7 +35,7 @@ impl Default for SupervisorConfig {
 
 /// All workers of this process.
 pub struct Supervisor {
-    hub: Arc<FollowHub>,
+    sources: Sources,
     config: SupervisorConfig,
     metrics: Arc<Metrics>,
     workers: Mutex<HashMap<Job, Arc<Worker>>>,
@@ -48,7 +48,7 @@ pub struct Supervisor {
 struct Worker {
     job: Job,
     stream: Arc<LiveStream>,
-    logs: Arc<PodLogs>,
+    source: Arc<dyn Source>,
     cancel: CancellationToken,
     leases: AtomicU64,
 }
@@ -56,14 +56,15 @@ struct Worker {
 impl Supervisor {
     /// A supervisor whose tasks belong to `tracker` and end with `cancel`.
     pub fn new(
-        hub: Arc<FollowHub>,
+        sources: impl Into<Sources>,
         config: SupervisorConfig,
         metrics: Arc<Metrics>,
         tracker: TaskTracker,
         cancel: CancellationToken,
     ) -> Arc<Self> {
         let workers = Mutex::default();
-        Arc::new(Self { hub, config, metrics, workers, tracker, cancel, last_epoch: AtomicU64::new(0) })
+        let sources = sources.into();
+        Arc::new(Self { sources, config, metrics, workers, tracker, cancel, last_epoch: AtomicU64::new(0) })
     }
 
     /// What a stream holds where its spec does not say.
@@ -97,12 +98,12 @@ impl Supervisor {
 
     fn start(&self, job: Job) -> Result<Worker, JobError> {
         let now = Time::now();
-        let logs = PodLogs::new(Arc::clone(&self.hub), job.compile(now)?);
+        let source = job.source(&self.sources, now)?;
         let stream = Arc::new(LiveStream::new(job.ring(), self.next_epoch(now)));
         let cancel = self.cancel.child_token();
-        let task = supervise(Arc::clone(&logs), Arc::clone(&stream), cancel.clone(), self.config.restart_after);
+        let task = supervise(Arc::clone(&source), Arc::clone(&stream), cancel.clone(), self.config.restart_after);
         self.tracker.spawn(task);
-        Ok(Worker { job, stream, logs, cancel, leases: AtomicU64::new(1) })
+        Ok(Worker { job, stream, source, cancel, leases: AtomicU64::new(1) })
     }
 
     /// Milliseconds since the Unix epoch, moved on where two streams start in the same one.
@@ -131,15 +132,20 @@ impl std::fmt::Debug for Supervisor {
 }
 
 /// Runs a source until it is cancelled. A panic in it is a bug: it is reported, and the source starts again.
-async fn supervise(logs: Arc<PodLogs>, stream: Arc<LiveStream>, cancel: CancellationToken, restart_after: Duration) {
+async fn supervise(
+    source: Arc<dyn Source>,
+    stream: Arc<LiveStream>,
+    cancel: CancellationToken,
+    restart_after: Duration,
+) {
     loop {
-        let run = Arc::clone(&logs).run(Arc::clone(&stream), cancel.clone());
+        let run = Arc::clone(&source).run(Arc::clone(&stream), cancel.clone());
         let outcome = AssertUnwindSafe(run).catch_unwind().await;
         if cancel.is_cancelled() {
             break;
         }
         if outcome.is_err() {
-            tracing::error!(source = ?logs, "a worker panicked; it is started again, records may be missing");
+            tracing::error!(?source, "a worker panicked; it is started again, records may be missing");
             let text = "The worker behind this stream failed and is started again; records may be missing.";
             stream.signal(Signal::new(Level::Error, Event::SourceError, Time::now(), text));
         }
@@ -161,24 +167,24 @@ impl Lease {
         &self.worker.stream
     }
 
-    /// The stream's past from before its ring.
-    pub fn backlog(&self) -> Arc<dyn Backlog> {
-        Arc::new(PodLogsPast(Arc::clone(&self.worker.logs)))
+    /// The stream's past from before its ring, where its source has one.
+    pub fn backlog(&self) -> Option<Arc<dyn Backlog>> {
+        Arc::clone(&self.worker.source).past()
     }
 
     /// How many containers are followed, and every change of that.
     pub fn targets(&self) -> watch::Receiver<usize> {
-        self.worker.logs.targets()
+        self.worker.source.targets()
     }
 
     /// Whether the worker knows what there is to follow.
     pub fn listed(&self) -> watch::Receiver<bool> {
-        self.worker.logs.listed()
+        self.worker.source.listed()
     }
 
     /// The containers that are followed now.
     pub fn roster(&self) -> Vec<Arc<Origin>> {
-        self.worker.logs.roster()
+        self.worker.source.roster()
     }
 
     /// What the worker does.

@@ -175,7 +175,11 @@ fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> 
     let lease = supervisor.ensure(job).map_err(invalid)?;
     let past = if kind == Kind::Log { past_of(start) } else { Past::default() };
     // The reader comes before the roster: a container that joins in between is in both, and told once.
-    let reader = Reader::open_with_past(Arc::clone(lease.stream()), lease.backlog().as_ref(), past);
+    let stream = Arc::clone(lease.stream());
+    let reader = match lease.backlog() {
+        Some(backlog) => Reader::open_with_past(stream, backlog.as_ref(), past),
+        None => Reader::open(stream, ReadFrom::Now),
+    };
     let there = lease.roster();
     let granted = Granted::Pods { service, scope, selection: compiled, permit };
     Ok(Opened { reader, granted, lease: Some(lease), there })

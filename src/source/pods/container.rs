@@ -45,7 +45,7 @@ pub(super) struct ContainerTask {
     pub seen: watch::Receiver<Seen>,
     /// Where to begin in the run that is there already; later runs are followed from their first line.
     pub first: First,
-    pub member: Arc<Mutex<Option<Member>>>,
+    pub member: Arc<watch::Sender<Option<Member>>>,
 }
 
 /// Where a container's first run begins.
@@ -69,7 +69,7 @@ impl ContainerTask {
         let pod = Arc::clone(&self.seen.borrow().pod);
         let origin = pod.origin(&self.container, &run);
         // A reader that comes now must not be told of it as of something that is there.
-        self.member.lock().take();
+        self.member.send_replace(None);
         self.tell(Level::Info, Event::Deleted, &origin, "Container DELETED: ");
     }
 
@@ -102,7 +102,8 @@ impl ContainerTask {
         // A run that another selection follows already has said its first lines; they are read again.
         let past = past
             .or((!attachment.created()).then_some(From { start: crate::stream::Start::Beginning, ..From::default() }));
-        self.member.lock().replace(Member { origin: Arc::clone(&origin), run: run.clone(), stage: attachment.stage() });
+        let member = Member { origin: Arc::clone(&origin), run: run.clone(), stage: attachment.stage() };
+        self.member.send_replace(Some(member));
         // After it stands in the roster, before its first line: a reader that comes in between finds it in both.
         self.tell_start(pod, run, last);
         let work = async {
@@ -123,7 +124,7 @@ impl ContainerTask {
 
     async fn publish_past(&self, from: From) -> Trail {
         let mut trail = Trail::default();
-        let Some(member) = self.member.lock().clone() else { return trail };
+        let Some(member) = self.member.borrow().clone() else { return trail };
         let mut items = past::of_member(Arc::clone(&self.hub), member, Arc::clone(&self.cut), from);
         while let Some(item) = items.next().await {
             match item {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +16,9 @@ use super::hub::FollowHub;
 use super::index::PodChange;
 use super::info::PodInfo;
 use super::past::{self, LogCut};
-use crate::api::{CompiledSelection, PodFacts};
+use crate::api::CompiledSelection;
 use crate::record::{ContainerKind, Event, Level, LineLimit, Origin, Signal, Time};
+use crate::source::{Source, Visible};
 use crate::stream::{Backlog, BacklogItem, BacklogStream, From, LiveStream};
 
 /// How many containers' pasts are read at the same time.
@@ -25,9 +26,6 @@ const PASTS: usize = 8;
 
 /// How long the list of pods may take before a reader's past is given up.
 const LISTED: Duration = Duration::from_secs(15);
-
-/// Whether a container of a pod may be seen: what a key grants, or anything else that narrows a selection.
-pub type Visible = Arc<dyn Fn(&PodFacts<'_>, &str) -> bool + Send + Sync>;
 
 /// What to follow and how.
 pub struct PodLogsConfig {
@@ -62,7 +60,7 @@ type ContainerKey = (String, String);
 
 struct Followed {
     seen: watch::Sender<Seen>,
-    member: Arc<Mutex<Option<Member>>>,
+    member: Arc<watch::Sender<Option<Member>>>,
 }
 
 impl PodLogs {
@@ -82,18 +80,7 @@ impl PodLogs {
         })
     }
 
-    /// How many containers are followed now, and every change of that.
-    pub fn targets(&self) -> watch::Receiver<usize> {
-        self.targets.subscribe()
-    }
-
-    /// Whether the pods have been listed, so that [`targets`](Self::targets) is true.
-    pub fn listed(&self) -> watch::Receiver<bool> {
-        self.listed.subscribe()
-    }
-
-    /// Follows the selection into `stream` until `cancel`; returns when everything behind it is released.
-    pub async fn run(self: Arc<Self>, stream: Arc<LiveStream>, cancel: CancellationToken) {
+    async fn follow_until(self: Arc<Self>, stream: Arc<LiveStream>, cancel: CancellationToken) {
         let tasks = TaskTracker::new();
         let cancel = cancel.child_token();
         let _guard = cancel.clone().drop_guard();
@@ -118,6 +105,7 @@ impl PodLogs {
         for pod in pods {
             self.apply(&pod, First::AsAsked(self.start), stream, &spawn);
         }
+        self.begun().await;
         self.listed.send_replace(true);
         loop {
             match changes.recv().await {
@@ -149,7 +137,7 @@ impl PodLogs {
                 // A container that has not started when it is first seen has nothing that could be missed.
                 let first = if container.run.is_some() { first } else { First::Beginning };
                 let (sender, receiver) = watch::channel(seen);
-                let member = Arc::default();
+                let member = Arc::new(watch::channel(None).0);
                 spawn(ContainerTask {
                     hub: Arc::clone(&self.hub),
                     stream: Arc::clone(stream),
@@ -200,16 +188,49 @@ impl PodLogs {
         self.targets.send_if_modified(|targets| std::mem::replace(targets, containers.len()) != containers.len());
     }
 
-    /// The containers that are followed now, sorted. Each is announced by a signal after it stands here, and stands
-    /// here no more when its end is announced: whoever reads first and then looks here misses none.
-    pub fn roster(&self) -> Vec<Arc<Origin>> {
-        let mut origins: Vec<_> = self.members().into_iter().map(|member| member.origin).collect();
-        origins.sort_by_key(|origin| origin.path());
-        origins
+    /// Waits until every container that has a run is followed: whoever asks for the past asks those.
+    async fn begun(&self) {
+        let waiting: Vec<_> = {
+            let containers = self.containers.lock();
+            let running = |((_, name), followed): (&ContainerKey, &Followed)| {
+                let seen = followed.seen.borrow();
+                let runs = seen.pod.container(name).is_some_and(|container| container.run.is_some());
+                runs.then(|| followed.member.subscribe())
+            };
+            containers.iter().filter_map(running).collect()
+        };
+        for mut member in waiting {
+            // One that is gone meanwhile has nothing to give.
+            let _ = member.wait_for(Option::is_some).await;
+        }
     }
 
     fn members(&self) -> Vec<Member> {
-        self.containers.lock().values().filter_map(|followed| followed.member.lock().clone()).collect()
+        self.containers.lock().values().filter_map(|followed| followed.member.borrow().clone()).collect()
+    }
+}
+
+impl Source for PodLogs {
+    fn run(self: Arc<Self>, stream: Arc<LiveStream>, cancel: CancellationToken) -> BoxFuture<'static, ()> {
+        self.follow_until(stream, cancel).boxed()
+    }
+
+    fn past(self: Arc<Self>) -> Option<Arc<dyn Backlog>> {
+        Some(Arc::new(PodLogsPast(self)))
+    }
+
+    fn targets(&self) -> watch::Receiver<usize> {
+        self.targets.subscribe()
+    }
+
+    fn listed(&self) -> watch::Receiver<bool> {
+        self.listed.subscribe()
+    }
+
+    fn roster(&self) -> Vec<Arc<Origin>> {
+        let mut origins: Vec<_> = self.members().into_iter().map(|member| member.origin).collect();
+        origins.sort_by_key(|origin| origin.path());
+        origins
     }
 }
 
@@ -221,7 +242,7 @@ impl std::fmt::Debug for PodLogs {
 
 /// The past of a [`PodLogs`], kept apart so that it can outlive the borrow.
 #[derive(Debug)]
-pub struct PodLogsPast(pub Arc<PodLogs>);
+struct PodLogsPast(Arc<PodLogs>);
 
 impl Backlog for PodLogsPast {
     fn fetch(&self, from: From) -> BacklogStream {

@@ -23,4 +23,4 @@ mod past;
 pub use hub::{FollowHub, HubConfig};
 pub use index::{IndexScope, PodIndex};
 pub use info::{ContainerInfo, PodInfo, Run, RunFate};
-pub use logs::{PodLogs, PodLogsConfig, PodLogsPast, Visible};
+pub use logs::{PodLogs, PodLogsConfig};

@@ -1,0 +1,104 @@
+//! From a spec to a source that is ready to run.
+
+use std::sync::Arc;
+
+use regex::bytes::{RegexSet, RegexSetBuilder};
+
+use super::pods::{FollowHub, PodLogs, PodLogsConfig};
+use super::{Source, Visible};
+use crate::api::pattern::PatternError;
+use crate::api::{FilterSpec, PodLogsSource, SourceKind, SourceSpec, StartSpec};
+use crate::record::{LineLimit, Time};
+use crate::stream::{From, Start};
+
+/// Why a spec cannot become a source.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The source exists in the schema only.
+    #[error("the source {} is not implemented in this version; use podLogs", .0.map_or("(none)", SourceKind::as_str))]
+    NotImplemented(Option<SourceKind>),
+    /// A pattern does not compile.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// A filter does not compile, or is too large.
+    #[error("the filter does not compile: {0}")]
+    Filter(#[from] regex::Error),
+    /// A time cannot be read.
+    #[error("start.sinceTime cannot be read: {0}; write it as RFC 3339, such as 2026-01-31T12:00:00Z")]
+    Time(#[from] jiff::Error),
+}
+
+/// What sources of all kinds are made with.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Follows the logs of pods, once for all who want them.
+    pub pods: Arc<FollowHub>,
+}
+
+impl std::convert::From<Arc<FollowHub>> for Sources {
+    fn from(pods: Arc<FollowHub>) -> Self {
+        Self { pods }
+    }
+}
+
+impl Sources {
+    /// Makes the source that a spec asks for. `visible` narrows what it may see; `now` is the present, to which
+    /// `sinceSeconds` counts back.
+    ///
+    /// # Errors
+    /// [`BuildError`] where a pattern or time is wrong, or the kind is not implemented.
+    pub fn build(
+        &self,
+        spec: &SourceSpec,
+        filter: &FilterSpec,
+        visible: Visible,
+        now: Time,
+    ) -> Result<Arc<dyn Source>, BuildError> {
+        match (spec.kind(), &spec.pod_logs) {
+            (Some(SourceKind::PodLogs), Some(logs)) => {
+                let config = pod_logs(logs, filter, visible, now)?;
+                Ok(PodLogs::new(Arc::clone(&self.pods), config))
+            }
+            (kind, _) => Err(BuildError::NotImplemented(kind)),
+        }
+    }
+}
+
+fn pod_logs(
+    spec: &PodLogsSource,
+    filter: &FilterSpec,
+    visible: Visible,
+    now: Time,
+) -> Result<PodLogsConfig, BuildError> {
+    Ok(PodLogsConfig {
+        selection: spec.selection.compile()?,
+        visible,
+        include: pattern_set(&filter.include)?,
+        exclude: pattern_set(&filter.exclude)?,
+        line_limit: LineLimit(spec.max_line_bytes as usize),
+        start: start_of(spec.start.as_ref(), spec.previous, now)?,
+    })
+}
+
+fn pattern_set(patterns: &[String]) -> Result<Option<RegexSet>, regex::Error> {
+    /// How large a compiled filter may become, in bytes: patterns come from outside.
+    const COMPILED_BYTES: usize = 4 * 1024 * 1024;
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    RegexSetBuilder::new(patterns).size_limit(COMPILED_BYTES).build().map(Some)
+}
+
+fn start_of(start: Option<&StartSpec>, previous: bool, now: Time) -> Result<From, BuildError> {
+    let Some(spec) = start else { return Ok(From { previous, ..From::default() }) };
+    let start = if let Some(time) = &spec.since_time {
+        Start::At(Time::from_jiff(time.parse()?))
+    } else if let Some(seconds) = spec.since_seconds {
+        Start::At(now.plus_nanos(-i64::from(seconds) * 1_000_000_000))
+    } else if spec.from_start || spec.tail_lines.is_some_and(|lines| lines > 0) {
+        Start::Beginning
+    } else {
+        Start::Now
+    };
+    Ok(From { start, lines: spec.tail_lines.map(u64::from), previous })
+}
