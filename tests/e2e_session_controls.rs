@@ -185,7 +185,7 @@ async fn reconnect(socket: &mut Socket, instance: &str, field: &str, proof: &str
     message[field] = json!(proof);
     let socket = tokio::sync::Mutex::new(socket);
     until("the instance waits", || async {
-        let (answer, _) = ask(&mut *socket.lock().await, message.clone()).await;
+        let (answer, _) = ask(*socket.lock().await, message.clone()).await;
         (answer["level"] != "error").then_some(answer)
     })
     .await

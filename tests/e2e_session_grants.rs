@@ -4,7 +4,9 @@
 mod served;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -178,7 +180,7 @@ struct Captured(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -230,11 +232,11 @@ async fn a_key_is_never_logged_and_never_sent_back() {
             told.push_str(&by_header.until("the cut", |message| message["level"] == "error").await.to_string());
             assert!(!proof.is_empty());
         }
-        let logged = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
+        let logged = String::from_utf8_lossy(&captured.0.lock()).into_owned();
         assert!(proof.is_empty() || !logged.contains(&proof), "a reconnect key is logged");
     }
     weir.stop().await;
-    let logged = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
+    let logged = String::from_utf8_lossy(&captured.0.lock()).into_owned();
     assert!(logged.contains("its key changed"), "the log was captured:\n{logged}");
     for secret in [&*key, wrong] {
         // The client of this test logs what it sends; Weir's own words are those of its crate and of kube and hyper.

@@ -46,11 +46,11 @@ async fn a_log_is_read_from_a_time_on_to_the_line() {
     let mut times = Vec::new();
     while times.len() < 60 {
         let message = socket.next().await.unwrap();
-        if let (Some(text), Some(time)) = (message["text"].as_str(), message["timestamp"].as_str()) {
-            if message["type"] == "data" {
-                assert_eq!(text.trim_end(), (times.len() + 1).to_string());
-                times.push(chrono::DateTime::parse_from_rfc3339(time).unwrap());
-            }
+        if let (Some(text), Some(time)) = (message["text"].as_str(), message["timestamp"].as_str())
+            && message["type"] == "data"
+        {
+            assert_eq!(text.trim_end(), (times.len() + 1).to_string());
+            times.push(chrono::DateTime::parse_from_rfc3339(time).unwrap());
         }
     }
     assert!(times.is_sorted());

@@ -1,6 +1,8 @@
 //! The endpoint's transport, over real sockets: what it promises to any client, whatever the protocol.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// What a test spawns is joined by the test, or ends with its runtime.
+#![allow(clippy::disallowed_methods)]
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _, stream};

@@ -1,5 +1,7 @@
 //! What is generated from the types is up to date. `make generate` writes it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 
 use weir::api::crds::{Variant, files, reference_markdown};

@@ -4,6 +4,8 @@
 //! run as a server runs them, and the operator's own checks, which must also work where there are no rules or
 //! no server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use kube::core::cel::{Validator, WarningKind, compile_schema, estimate_rule_cost};
 use serde_json::{Value, json};
 use weir::api::condition::reason;

@@ -14,7 +14,9 @@ mod reader;
 mod ring;
 mod trail;
 
+// What a test spawns is joined by the test.
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)]
 mod tests;
 
 pub use backlog::{Backlog, BacklogItem, BacklogStream, From, Start};

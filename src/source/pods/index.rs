@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use parking_lot::RwLock;
@@ -33,6 +34,9 @@ pub(super) enum PodChange {
     /// The pod is gone.
     Deleted(Arc<PodInfo>),
 }
+
+/// How often a watch that failed is asked after.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Changes that a slow follower of the index may be behind before it has to look at all pods again.
 const CHANGES: usize = 1024;
@@ -117,11 +121,21 @@ impl PodIndex {
     }
 
     async fn watch(self: Arc<Self>, api: Api<Pod>, namespace: Option<String>) {
-        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let mut events = watcher(api.clone(), watcher::Config::default()).default_backoff().boxed();
         let mut listing: Option<HashSet<String>> = None;
         let mut synced = false;
         let mut well = false;
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                // A watch that is back says nothing until something changes.
+                () = tokio::time::sleep(LOOK_AGAIN), if !well && synced => {
+                    let answers = api.list(&ListParams::default().limit(1)).await.is_ok();
+                    self.note_health(&mut well, answers);
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
             self.note_health(&mut well, event.is_ok());
             match event {
                 Ok(watcher::Event::Init) => listing = Some(HashSet::new()),
