@@ -83,7 +83,7 @@ impl Declared {
             return Ok(entry.observed());
         }
         let lease = self.supervisor.ensure(job)?;
-        let entry = Entry { uid: uid.to_owned(), lease, gate: Gate::open(), watcher: CancellationToken::new() };
+        let entry = Entry { uid: uid.to_owned(), lease, gate: Gate::open(), watcher: self.supervisor.child_token() };
         let located = Located {
             gate: entry.gate.clone(),
             stream: Arc::clone(entry.lease.stream()),

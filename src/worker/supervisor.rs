@@ -72,6 +72,11 @@ impl Supervisor {
         self.config.ring
     }
 
+    /// What ends with the supervisor, or before.
+    pub(super) fn child_token(&self) -> CancellationToken {
+        self.cancel.child_token()
+    }
+
     /// How many workers run.
     pub fn workers(&self) -> usize {
         self.workers.lock().len()
