@@ -65,3 +65,45 @@ impl Gathered {
 pub(super) fn all<K: Object>(objects: &Objects<K>) -> Vec<ObjectRef<Guarded<K>>> {
     objects.state().iter().map(|object| reference::<K>(&id(object.as_ref()))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{AccessKey, AccessKeySpec};
+    use kube::runtime::reflector::store::Writer;
+    use kube::runtime::watcher::Event;
+    use tokio::sync::broadcast;
+
+    fn store(names: &[&str]) -> Objects<AccessKey> {
+        let mut writer = Writer::default();
+        for name in names {
+            let mut key = AccessKey::new(name, AccessKeySpec::default());
+            key.metadata.namespace = Some("shop".to_owned());
+            writer.apply_watcher_event(&Event::Apply(Guarded::Readable(key)));
+        }
+        writer.as_reader()
+    }
+
+    async fn nudged(sent: &[&str], capacity: usize) -> Vec<String> {
+        let (sender, receiver) = broadcast::channel(capacity);
+        for name in sent {
+            sender.send((*name).to_owned()).unwrap();
+        }
+        drop(sender);
+        let to_id = |name: &String| ("shop".to_owned(), name.clone());
+        let nudges = nudges(receiver, store(&["a", "b", "c"]), to_id);
+        let mut names: Vec<_> = nudges.map(|reference| reference.name).collect().await;
+        names.sort();
+        names
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_nudges_each_object_once_and_only_those_that_are_there() {
+        assert_eq!(nudged(&["a", "b", "a", "gone", "a"], 16).await, ["a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nudges_were_lost_all_objects_are_looked_at() {
+        assert_eq!(nudged(&["a"; 9], 2).await, ["a", "b", "c"]);
+    }
+}

@@ -96,6 +96,21 @@ async fn a_subscription_is_put_to_work_and_told_to_be_on_its_way() {
 }
 
 #[tokio::test]
+async fn targets_that_change_all_the_time_are_reported_once_in_an_interval() {
+    let mut house = House::new();
+    let reported = |targets: i32| {
+        carts(|object| {
+            object["status"] = json!({"observedGeneration": 1, "targets": targets});
+        })
+    };
+    house.reconcile(&reported(5), [WriteStatus]).await.0.unwrap();
+    house.reconcile(&reported(7), []).await.0.unwrap();
+    let mut changed = reported(7);
+    changed["metadata"]["generation"] = 2.into();
+    house.reconcile(&changed, [WriteStatus]).await.0.unwrap();
+}
+
+#[tokio::test]
 async fn an_invalid_one_is_withdrawn_and_says_everything_that_is_wrong() {
     let mut house = House::new();
     house.reconcile(&carts(|_| {}), [WriteStatus]).await.0.unwrap();
