@@ -42,8 +42,6 @@ pub struct Reader {
     watch: Watch,
     cursor: Seq,
     past: Option<BacklogStream>,
-    /// Only the last lines of the past were asked for.
-    last_lines: bool,
     trails: HashMap<Arc<Origin>, Trail>,
     windows: HashMap<Arc<Origin>, SeenWindow>,
     ready: VecDeque<Delivery>,
@@ -71,7 +69,6 @@ impl Reader {
         let (mut reader, _) = Self::at(&stream, ReadFrom::Now);
         if from.wants_past() {
             reader.past = Some(backlog.fetch(from));
-            reader.last_lines = from.lines.is_some();
         }
         reader
     }
@@ -84,7 +81,6 @@ impl Reader {
             watch,
             cursor,
             past: None,
-            last_lines: false,
             trails: HashMap::new(),
             windows: HashMap::new(),
             ready: VecDeque::new(),
@@ -200,15 +196,7 @@ impl Reader {
     /// The past is over: from now on the ring speaks, less what the past has said.
     fn join(&mut self) {
         self.past = None;
-        let last_lines = self.last_lines;
-        let windows = self.trails.drain().map(|(origin, mut trail)| {
-            if last_lines {
-                // The ring may hold lines that stand before the last ones; they were not asked for.
-                trail.close_before();
-            }
-            (origin, trail.window())
-        });
-        self.windows = windows.collect();
+        self.windows = self.trails.drain().map(|(origin, trail)| (origin, trail.window())).collect();
     }
 
     /// Takes what stands at the cursor; false where there is nothing.
