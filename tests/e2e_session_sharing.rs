@@ -98,7 +98,7 @@ async fn selections_that_overlap_share_the_connections_of_what_they_have_in_comm
 async fn a_slow_reader_is_told_how_many_lines_it_missed_and_slows_nobody() {
     const LAST: usize = 200_000;
     let cluster = Cluster::new("slow").await;
-    let ring = RingLimits { records: 5_000, bytes: 8 * 1024 * 1024 };
+    let ring = RingLimits { records: 5_000, bytes: 8 * 1024 * 1024, age: None };
     let workers = SupervisorConfig { ring, ..SupervisorConfig::default() };
     let weir = Served::with(&cluster, Default::default(), Default::default(), workers).await;
     let key = weir.reader_key();

@@ -142,7 +142,7 @@ async fn subscriptions_are_listed_as_far_as_the_key_reads_them() {
     let endpoint = with_pods().await;
     let spec = serde_json::from_value(json!({"source": {"podLogs": {"selection": {}}}})).unwrap();
     for (namespace, name) in [("shop", "logs"), ("shop", "other"), ("bank", "logs")] {
-        let job = Job::new(&spec, RingLimits { records: 10, bytes: 1000 }, Sight::Selected).unwrap();
+        let job = Job::new(&spec, RingLimits { records: 10, bytes: 1000, age: None }, Sight::Selected).unwrap();
         let name = StreamName::new(namespace, name);
         endpoint.services.declared.declare(&name, &format!("uid-{namespace}-{}", name.name), job).unwrap();
     }

@@ -108,7 +108,7 @@ async fn a_client_that_reconnects_many_times_gets_every_line_once_and_in_order()
 async fn a_reader_that_is_behind_the_ring_is_told_how_much_it_missed() {
     let endpoint = start(Setup::default()).await;
     let token = endpoint.key("shop/a", &reader());
-    let located = endpoint.stream("shop/logs", RingLimits { records: 10, bytes: 1 << 20 });
+    let located = endpoint.stream("shop/logs", RingLimits { records: 10, bytes: 1 << 20, age: None });
     for number in 0..100 {
         located.stream.publish(line(number.to_string()));
     }
@@ -256,7 +256,7 @@ async fn many_events_travel_in_few_chunks() {
     const LINES: usize = 100_000;
     let endpoint = start(Setup::default()).await;
     let token = endpoint.key("shop/a", &reader());
-    let located = endpoint.stream("shop/logs", RingLimits { records: 1 << 20, bytes: 1 << 30 });
+    let located = endpoint.stream("shop/logs", RingLimits { records: 1 << 20, bytes: 1 << 30, age: None });
     for start in (0..LINES).step_by(500) {
         located.stream.publish(lines((start..start + 500).map(|number| format!("{number:0>100}"))));
     }

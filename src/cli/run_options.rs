@@ -279,6 +279,7 @@ impl LogArgs {
         let ring = RingLimits {
             records: p.number("--ring-records", &self.ring_records, 1..=100_000_000),
             bytes: p.number("--ring-bytes", &self.ring_bytes, 1024..=4 * 1024 * 1024 * 1024),
+            age: None,
         };
         SupervisorConfig { ring, ..SupervisorConfig::default() }
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -67,11 +68,13 @@ pub struct RingLimits {
     pub records: u64,
     /// Bytes of text and line tables at most.
     pub bytes: usize,
+    /// How old a record may be when a reader begins with it; none for any age.
+    pub age: Option<Duration>,
 }
 
 impl Default for RingLimits {
     fn default() -> Self {
-        Self { records: 100_000, bytes: 8 * 1024 * 1024 }
+        Self { records: 100_000, bytes: 8 * 1024 * 1024, age: None }
     }
 }
 
@@ -100,6 +103,13 @@ pub enum ReadFrom {
     Time(Time),
 }
 
+impl RingLimits {
+    /// The time before which records are too old, seen from `now`.
+    fn horizon(self, now: Time) -> Option<Time> {
+        self.age.map(|age| now.plus_nanos(-i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)))
+    }
+}
+
 #[derive(Debug, Default)]
 struct Ring {
     entries: VecDeque<Entry>,
@@ -119,7 +129,6 @@ struct Progress {
 /// dropped they get what is left, then the end.
 #[derive(Debug)]
 pub struct LiveStream {
-    limits: RingLimits,
     held: Arc<Held>,
     progress: watch::Sender<Progress>,
 }
@@ -128,6 +137,7 @@ pub struct LiveStream {
 #[derive(Debug)]
 pub(super) struct Held {
     epoch: u64,
+    limits: RingLimits,
     ring: Mutex<Ring>,
     readers: AtomicUsize,
 }
@@ -147,8 +157,8 @@ impl LiveStream {
     /// of this: its start in milliseconds since the Unix epoch is a good one.
     pub fn new(limits: RingLimits, epoch: u64) -> Self {
         let (progress, _) = watch::channel(Progress { next: Seq(0), end: None });
-        let held = Held { epoch, ring: Mutex::default(), readers: AtomicUsize::new(0) };
-        Self { limits, held: Arc::new(held), progress }
+        let held = Held { epoch, limits, ring: Mutex::default(), readers: AtomicUsize::new(0) };
+        Self { held: Arc::new(held), progress }
     }
 
     /// Which life of the stream its sequence numbers belong to.
@@ -207,7 +217,7 @@ impl LiveStream {
             ring.records += entry.item.count();
             ring.bytes += entry.item.cost();
             ring.entries.push_back(entry);
-            ring.evict(self.limits);
+            ring.evict(self.held.limits);
             ring.next
         };
         self.progress.send_modify(|progress| progress.next = progress.next.max(next));
@@ -238,7 +248,8 @@ impl Held {
     /// than there is.
     pub(super) fn locate(&self, from: ReadFrom) -> (Seq, Located) {
         let ring = self.ring.lock();
-        let oldest = ring.oldest();
+        let young = self.limits.horizon(Time::now()).map(|horizon| ring.at_time(horizon));
+        let oldest = ring.oldest().max(young.unwrap_or_default());
         match from {
             ReadFrom::Now => (ring.next, Located::Exact),
             ReadFrom::Oldest => (oldest, Located::Exact),

@@ -41,7 +41,7 @@ fn some_signal(time: Time) -> Signal {
 }
 
 fn big_ring() -> Arc<LiveStream> {
-    Arc::new(LiveStream::new(RingLimits { records: 1_000_000, bytes: 1 << 30 }, 1))
+    Arc::new(LiveStream::new(RingLimits { records: 1_000_000, bytes: 1 << 30, age: None }, 1))
 }
 
 /// Every line that a reader gives now, past and present; numbers must be those of `stream`'s items.

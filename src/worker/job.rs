@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::PodPermit;
+use crate::api::duration::DurationError;
 use crate::api::{FilterSpec, SourceSpec, StreamSubscriptionSpec};
 use crate::record::Time;
 use crate::source::{BuildError, Source, Sources, Visible};
@@ -33,6 +34,9 @@ pub enum JobError {
     /// Its source cannot be made.
     #[error(transparent)]
     Source(#[from] BuildError),
+    /// The age of the history cannot be read.
+    #[error("history.age cannot be read: {0}")]
+    Age(#[from] DurationError),
     /// The process is ending.
     #[error("Weir is shutting down; try again in a moment")]
     Stopping,
@@ -43,7 +47,7 @@ impl JobError {
     pub fn category(&self) -> Category {
         match self {
             Self::Stopping => Category::Unavailable,
-            Self::Source(_) => Category::Invalid,
+            Self::Source(_) | Self::Age(_) => Category::Invalid,
         }
     }
 }
@@ -63,6 +67,10 @@ impl Job {
             bytes: history
                 .and_then(|history| history.bytes)
                 .map_or(default_ring.bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            age: match history.and_then(|history| history.age.as_ref()) {
+                Some(age) => Some(age.parse()?),
+                None => default_ring.age,
+            },
         };
         Ok(Self { source: spec.source.clone(), filter: spec.filter.clone().unwrap_or_default(), ring, sight })
     }

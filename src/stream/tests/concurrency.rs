@@ -32,7 +32,7 @@ async fn follow(mut reader: Reader) -> (u64, u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_on_many_threads_see_rising_numbers_without_silent_holes() {
-    let stream = Arc::new(LiveStream::new(RingLimits { records: 2_000, bytes: 1 << 20 }, 1));
+    let stream = Arc::new(LiveStream::new(RingLimits { records: 2_000, bytes: 1 << 20, age: None }, 1));
     let readers: Vec<_> =
         (0..8).map(|_| tokio::spawn(follow(Reader::open(Arc::clone(&stream), ReadFrom::Now)))).collect();
     let writer = tokio::task::spawn_blocking(move || {

@@ -136,7 +136,7 @@ proptest! {
         records in 1..200u64,
         bytes in 1..8_000usize,
     ) {
-        let limits = RingLimits { records, bytes };
+        let limits = RingLimits { records, bytes, age: None };
         let stream = Arc::new(LiveStream::new(limits, 7));
         let (mut oracle, mut followers) = (Oracle::default(), Vec::new());
         for op in ops {
@@ -200,8 +200,21 @@ fn a_number_of_another_life_of_the_stream_is_answered_with_a_warning_and_the_old
 }
 
 #[test]
+fn a_reader_begins_with_no_record_older_than_the_history_may_be() {
+    let limits = RingLimits { age: Some(std::time::Duration::from_secs(60)), ..RingLimits::default() };
+    let stream = Arc::new(LiveStream::new(limits, 1));
+    let ago = |seconds: i64| Time::now().plus_nanos(-seconds * 1_000_000_000);
+    for seconds in [600, 61, 30, 1] {
+        stream.publish(batch_of(&[(ago(seconds), seconds.to_string())]));
+    }
+    let mut reader = Reader::open(stream, ReadFrom::Oldest);
+    let Some(Delivery::Records { first, batch }) = reader.try_next() else { panic!("records") };
+    assert_eq!((first, batch.text(&batch.lines()[0])), (Some(Seq(2)), b"30".as_slice()));
+}
+
+#[test]
 fn a_slow_reader_costs_no_memory_and_the_others_nothing() {
-    let limits = RingLimits { records: 1000, bytes: 64 * 1024 };
+    let limits = RingLimits { records: 1000, bytes: 64 * 1024, age: None };
     let stream = Arc::new(LiveStream::new(limits, 1));
     let mut slow = Reader::open(Arc::clone(&stream), ReadFrom::Now);
     let mut quick = Reader::open(Arc::clone(&stream), ReadFrom::Now);
