@@ -23,6 +23,8 @@ pub(super) struct Seen {
     containers: HashMap<Box<str>, Trail>,
     newest: Option<Time>,
     oldest: Option<Time>,
+    /// The oldest line that was shown before the log was resumed.
+    floor: Option<Time>,
 }
 
 /// The end of what was shown of one container.
@@ -55,6 +57,7 @@ impl Seen {
         for trail in self.containers.values_mut() {
             trail.begin_again();
         }
+        self.floor = self.oldest;
         Some(slowest.max(back).plus_nanos(-WINDOW))
     }
 
@@ -62,8 +65,9 @@ impl Seen {
     pub fn is_new(&mut self, container: &str, time: Time, text: &str) -> bool {
         let line = (time, self.hasher.hash_one(text));
         let Some(trail) = self.containers.get_mut(container) else {
-            // Of a container that was silent, what is older than anything shown was never asked for.
-            if self.oldest.is_some_and(|oldest| time < oldest) {
+            // Resumed, what a silent container wrote before anything shown was never asked for. At first everything
+            // was: containers tell their pasts in any order.
+            if self.floor.is_some_and(|floor| time < floor) {
                 return false;
             }
             self.forget_the_silent();
@@ -163,6 +167,14 @@ mod tests {
             shown.extend(again.filter(|(c, time, text)| seen.is_new(c, *time, text)));
             assert!(shown.into_iter().eq(log.iter()), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn at_first_the_past_of_each_container_is_new_however_old() {
+        let mut seen = Seen::default();
+        assert!(seen.is_new("a", Time(500 * MS), "young"));
+        assert!(seen.is_new("b", Time(300 * MS), "old"));
+        assert!(seen.is_new("b", Time(400 * MS), "less old"));
     }
 
     #[test]
