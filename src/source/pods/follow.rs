@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::sync::watch;
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::hub::{HubConfig, RunStart, Sink};
 use super::index::PodIndex;
 use super::info::{Run, RunFate};
-use super::log_api::{ContainerLog, LogAsk, LogBody, LogError};
+use super::log_api::{ContainerLog, LogAsk, LogError};
 use super::parse::LogParser;
 use crate::record::{Batch, Event, Level, Origin, Signal, Time};
 use crate::stream::{SeenWindow, Trail};
@@ -29,9 +28,6 @@ pub(super) enum Stage {
     /// The run has ended and all of it has come.
     Done,
 }
-
-/// Lines are gathered into one batch up to about this many bytes when they are there already.
-const BATCH_BYTES: usize = 128 * 1024;
 
 /// How many lines from the end tell where a follow begins: more than one, because lines of two writers may stand
 /// a little out of order.
@@ -222,13 +218,15 @@ impl Follow {
         loop {
             let Some(first) = self.patiently(trail, &pace, body.next()).await else { return Cut::Stuck };
             pace.note(Instant::now());
-            let end = gather(first, &mut body, &mut parser);
+            let end = body.gather(first, &mut parser).await;
             if let Some(batch) = parser.batch() {
                 self.take(&batch, &mut window, trail);
             }
-            if let Some(end) = end {
-                // What is left is half a line: it comes again, whole.
-                return end;
+            // What is left is half a line: it comes again, whole.
+            match end {
+                None => {}
+                Some(Ok(())) => return Cut::Ended,
+                Some(Err(error)) => return Cut::Broke(error),
             }
         }
     }
@@ -289,10 +287,15 @@ impl Follow {
         let ask = LogAsk { previous, since: trail.ask_again_from(), ..LogAsk::default() };
         let mut parser = LogParser::new(Arc::clone(self.origin()), self.config.line_limit);
         let mut body = self.log.fetch(ask).await?;
-        while let Some(bytes) = body.next_soon().await {
-            parser.push(&bytes?);
+        loop {
+            let first = body.next_soon().await;
+            let end = body.gather(first, &mut parser).await;
             if let Some(batch) = parser.batch() {
                 self.take(&batch, &mut window, trail);
+            }
+            if let Some(end) = end {
+                end?;
+                break;
             }
         }
         if let Some(batch) = parser.rest() {
@@ -329,25 +332,6 @@ impl Follow {
         }
         Ok(parser.batch())
     }
-}
-
-/// Hands the bytes that have arrived to the parser, with those that are there already; how the answer ended,
-/// where it did.
-fn gather(first: Option<Result<bytes::Bytes, LogError>>, body: &mut LogBody, parser: &mut LogParser) -> Option<Cut> {
-    let mut gathered = 0;
-    let mut next = Some(first);
-    while let Some(piece) = next {
-        match piece {
-            None => return Some(Cut::Ended),
-            Some(Err(error)) => return Some(Cut::Broke(error)),
-            Some(Ok(bytes)) => {
-                gathered += bytes.len();
-                parser.push(&bytes);
-            }
-        }
-        next = if gathered < BATCH_BYTES { body.next().now_or_never() } else { None };
-    }
-    None
 }
 
 /// How often a container writes, so that one which wrote a hundred times a second is not waited for as long as one

@@ -3,13 +3,15 @@
 //! Kube's own log call is not used because it cannot say a `sinceTime` exactly and turns bytes into text.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
 
+use super::parse::LogParser;
 use crate::record::{Origin, Time};
 use crate::telemetry::{Category, Metrics, Outcome, UpstreamKind, UpstreamLabels};
 
@@ -109,7 +111,7 @@ impl LogApi {
         let request = http::Request::get(log_path(origin, ask)).body(Body::empty())?;
         let response = self.client.send(request).await.map_err(LogError::Connection)?;
         let status = response.status().as_u16();
-        let mut body = LogBody { body: response.into_body() };
+        let mut body = LogBody { body: response.into_body(), density: Density::new() };
         if status == 200 {
             return Ok(body);
         }
@@ -123,14 +125,27 @@ impl LogApi {
     }
 }
 
+/// Bytes are gathered into one batch up to about this many when they are there already.
+const BATCH_BYTES: usize = 128 * 1024;
+
 /// The bytes of a log as they arrive.
 pub(super) struct LogBody {
     body: Body,
+    density: Density,
 }
 
 impl LogBody {
     /// The next bytes; `None` when the server ended the answer in good order. Cancel-safe.
+    ///
+    /// Where pieces come so densely that each would wake this process up for itself, lets some come together first.
     pub async fn next(&mut self) -> Option<Result<Bytes, LogError>> {
+        if self.density.is_dense() {
+            tokio::time::sleep(TOGETHER).await;
+        }
+        self.piece().await
+    }
+
+    async fn piece(&mut self) -> Option<Result<Bytes, LogError>> {
         loop {
             match self.body.frame().await? {
                 Ok(frame) => match frame.into_data() {
@@ -147,6 +162,43 @@ impl LogBody {
         tokio::time::timeout(ANSWER, self.next()).await.unwrap_or(Some(Err(LogError::TimedOut(ANSWER))))
     }
 
+    /// Hands bytes that have arrived to the parser, with those behind them that are there already: the server sends
+    /// pieces as small as a line, and a batch of one line costs as much to deliver as one of a thousand.
+    ///
+    /// How the answer ended, where it did.
+    pub async fn gather(
+        &mut self,
+        first: Option<Result<Bytes, LogError>>,
+        parser: &mut LogParser,
+    ) -> Option<Result<(), LogError>> {
+        let (mut gathered, mut pieces) = (0, 0);
+        let mut next = Some(first);
+        while let Some(piece) = next {
+            match piece {
+                None => return Some(Ok(())),
+                Some(Err(error)) => return Some(Err(error)),
+                Some(Ok(bytes)) => {
+                    gathered += bytes.len();
+                    pieces += 1;
+                    parser.push(&bytes);
+                }
+            }
+            next = if gathered < BATCH_BYTES { self.ready_piece().await } else { None };
+        }
+        self.density.note(pieces, Instant::now());
+        None
+    }
+
+    /// The next bytes where they are there already.
+    async fn ready_piece(&mut self) -> Option<Option<Result<Bytes, LogError>>> {
+        if let Some(piece) = self.piece().now_or_never() {
+            return Some(piece);
+        }
+        // Hyper reads the connection on a task of its own, which hands over a piece at a time: it needs a turn for more.
+        tokio::task::yield_now().await;
+        self.piece().now_or_never()
+    }
+
     /// What the server says in a refusal: a Kubernetes Status, or a bounded piece of whatever it is.
     async fn refusal(&mut self) -> String {
         let mut text = Vec::new();
@@ -161,6 +213,42 @@ impl LogBody {
             Some(message) => message.to_owned(),
             None => String::from_utf8_lossy(&text[..text.len().min(256)]).into_owned(),
         }
+    }
+}
+
+/// How long dense pieces are let come together: far below what a person or an alert notices.
+const TOGETHER: Duration = Duration::from_millis(2);
+
+/// How densely the pieces of an answer come.
+///
+/// The kubelet flushes every line, so a long log arrives as hundreds of thousands of pieces. Whoever keeps up with them
+/// pays a wake-up and a read for each, several times what the line itself costs. A lone burst is not held up: only
+/// what has been dense for a while is.
+#[derive(Debug)]
+struct Density {
+    last: Instant,
+    dense: u32,
+}
+
+impl Density {
+    /// Pieces in a millisecond from which on they are dense.
+    const DENSE: f64 = 4.0;
+    /// How many times in a row they must have been found so.
+    const IN_A_ROW: u32 = 8;
+
+    fn new() -> Self {
+        Self { last: Instant::now(), dense: 0 }
+    }
+
+    /// So many pieces have come since the last time.
+    fn note(&mut self, pieces: u32, now: Instant) {
+        let millis = now.saturating_duration_since(self.last).as_secs_f64() * 1e3;
+        self.last = now;
+        self.dense = if f64::from(pieces) > Self::DENSE * millis { self.dense.saturating_add(1) } else { 0 };
+    }
+
+    fn is_dense(&self) -> bool {
+        self.dense >= Self::IN_A_ROW
     }
 }
 
@@ -200,5 +288,31 @@ impl ContainerLog {
 
     pub async fn fetch(&self, ask: LogAsk) -> Result<LogBody, LogError> {
         self.api.fetch(&self.origin, ask).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether pieces that come like this, so many each time, are dense in the end.
+    fn dense_after(times: u32, pieces: u32, every: Duration) -> bool {
+        let begin = Instant::now();
+        let mut density = Density { last: begin, dense: 0 };
+        (1..=times).for_each(|time| density.note(pieces, begin + every * time));
+        density.is_dense()
+    }
+
+    #[test]
+    fn a_long_log_is_dense_and_stays_so_when_its_pieces_come_together() {
+        assert!(dense_after(100, 1, Duration::from_micros(20)));
+        assert!(dense_after(100, 200, TOGETHER));
+    }
+
+    #[test]
+    fn a_burst_and_a_thousand_lines_a_second_are_not_held_up() {
+        assert!(!dense_after(5, 1, Duration::from_micros(20)));
+        assert!(!dense_after(1_000, 1, Duration::from_millis(1)));
+        assert!(!dense_after(1_000, 2, TOGETHER));
     }
 }

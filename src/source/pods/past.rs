@@ -155,21 +155,15 @@ impl PastLog {
             self.request = Some((body, LogParser::new(Arc::clone(&self.log.origin), self.limit)));
             return Ok(());
         };
-        let batch = match body.next_soon().await {
-            Some(bytes) => {
-                parser.push(&bytes?);
-                parser.batch()
-            }
-            None => {
-                self.over = true;
-                // Half a line of a running container comes again, whole, as it goes on.
-                if self.which == Which::Running { None } else { parser.rest() }
-            }
-        };
-        if let Some(batch) = batch {
-            self.take(&batch);
-        }
-        Ok(())
+        let first = body.next_soon().await;
+        let end = body.gather(first, parser).await;
+        let batch = parser.batch();
+        // Half a line of a running container comes again, whole, as it goes on; so does one that a break cut.
+        let ended = matches!(end, Some(Ok(())));
+        let rest = if ended && self.which != Which::Running { parser.rest() } else { None };
+        batch.iter().chain(&rest).for_each(|batch| self.take(batch));
+        self.over = ended;
+        end.unwrap_or(Ok(()))
     }
 
     fn take(&mut self, batch: &Arc<Batch>) {
