@@ -90,8 +90,16 @@ pub(super) async fn config(options: &ClusterOptions, in_cluster: bool) -> Result
 
 /// A client for this configuration.
 pub(super) fn client(config: Config) -> Result<Client, CliError> {
-    Client::try_from(config)
-        .map_err(|error| CliError::Failed(format!("the cluster's configuration cannot be used: {}", causes(&error))))
+    Client::try_from(config).map_err(unusable)
+}
+
+/// A client for logs.
+pub(super) fn log_client(config: Config) -> Result<Client, CliError> {
+    crate::source::pods::log_client(config).map_err(unusable)
+}
+
+fn unusable(error: kube::Error) -> CliError {
+    CliError::Failed(format!("the cluster's configuration cannot be used: {}", causes(&error)))
 }
 
 /// An error with what lies behind it, in one line.

@@ -210,12 +210,11 @@ struct Clients {
 impl Clients {
     async fn of(config: &RunConfig) -> Result<Self, CliError> {
         let mut watches = cluster::config(&config.cluster, config.info.in_cluster).await?;
-        let mut logs = watches.clone();
+        let logs = watches.clone();
         // A connection that died unnoticed; a quiet watch ends by itself within five minutes. A log may be silent longer.
         watches.read_timeout = Some(QUIET_WATCH);
         watches.reset_reader_on_write = true;
-        logs.default_retry = false;
-        Ok(Self { watches: cluster::client(watches)?, logs: cluster::client(logs)? })
+        Ok(Self { watches: cluster::client(watches)?, logs: cluster::log_client(logs)? })
     }
 }
 
