@@ -19,9 +19,9 @@ test: ## Everything, on a fresh Debian machine with nothing but Rust
 test-e2e: ## Only the end-to-end tests (ARGS="-E 'test(name)'" to choose)
 	@hack/test e2e $(ARGS)
 
-bench: ## The figures of the README, beside curl on the same cluster
-	@cargo bench --locked
-	@if [[ -x hack/bench ]]; then hack/bench; fi
+bench: ## The figures of the README, beside curl on the same cluster (ARGS="--only log" to choose)
+	@cargo bench --locked --bench core
+	@hack/bench $(ARGS)
 
 lint: ## Format, shellcheck, clippy, cargo deny
 	@hack/lint
