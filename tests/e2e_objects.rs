@@ -216,8 +216,9 @@ async fn an_invalid_object_says_what_is_wrong_while_others_go_on() {
 }
 
 /// The schema of a newer version may let through what this one cannot read.
+// It changes a definition for the whole cluster, so nothing else may run beside it: `alone` says so to the runner.
 #[tokio::test]
-async fn a_malformed_object_is_reported_on_itself_while_others_go_on() {
+async fn a_malformed_object_alone_is_reported_while_others_go_on() {
     let cluster = Cluster::new("malformed").await;
     let operator = Operator::start(&cluster).await;
     let strict = crds(Variant::Compat).into_iter().find(|crd| crd.spec.names.kind == "AlertReceiver").unwrap();
