@@ -44,6 +44,8 @@ pub struct Reader {
     past: Option<BacklogStream>,
     trails: HashMap<Arc<Origin>, Trail>,
     windows: HashMap<Arc<Origin>, SeenWindow>,
+    /// Records of one delivery at most.
+    most: usize,
     ready: VecDeque<Delivery>,
     missed: u64,
     ended: Option<Arc<StreamEnd>>,
@@ -85,6 +87,7 @@ impl Reader {
             windows: HashMap::new(),
             ready: VecDeque::new(),
             missed: 0,
+            most: usize::MAX,
             ended: None,
             gate: None,
         };
@@ -96,6 +99,21 @@ impl Reader {
     pub fn behind(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.watch());
         self
+    }
+
+    /// From now on no delivery holds more records than this: for readers whose rate is limited, which would overshoot
+    /// by a whole batch otherwise. `None` for any number.
+    pub fn deliver_at_most(&mut self, records: Option<usize>) {
+        self.most = records.unwrap_or(usize::MAX).max(1);
+    }
+
+    /// Makes records ready, in pieces where one delivery may not hold them all.
+    fn push_records(&mut self, first: Option<Seq>, batch: &Arc<Batch>) {
+        for start in (0..batch.len()).step_by(self.most) {
+            let piece = batch.slice(start..batch.len().min(start.saturating_add(self.most)));
+            let first = first.map(|first| Seq(first.0 + start as u64));
+            self.ready.extend(piece.map(|batch| Delivery::Records { first, batch }));
+        }
     }
 
     /// The epoch of the stream that is read: what its sequence numbers belong to.
@@ -184,13 +202,13 @@ impl Reader {
     }
 
     fn take_past(&mut self, item: BacklogItem) {
-        self.ready.push_back(match item {
+        match item {
             BacklogItem::Records(batch) => {
                 self.trails.entry(Arc::clone(batch.origin())).or_default().note(&batch);
-                Delivery::Records { first: None, batch }
+                self.push_records(None, &batch);
             }
-            BacklogItem::Signal(signal) => Delivery::Signal { seq: None, signal },
-        });
+            BacklogItem::Signal(signal) => self.ready.push_back(Delivery::Signal { seq: None, signal }),
+        }
     }
 
     /// The past is over: from now on the ring speaks, less what the past has said.
@@ -261,7 +279,7 @@ impl Reader {
     }
 
     fn give(&mut self, first: Seq, batch: Option<Arc<Batch>>) {
-        self.ready.extend(batch.map(|batch| Delivery::Records { first: Some(first), batch }));
+        batch.iter().for_each(|batch| self.push_records(Some(first), batch));
     }
 }
 

@@ -122,27 +122,26 @@ impl Instance {
         socket: &mut Socket,
         metrics: &Metrics,
     ) -> Result<Option<String>, End> {
-        let (mut records, mut bytes) = (0, 0);
+        let mut turn = 0;
         let mut next = Some(first);
         self.resume_at = None;
         while let Some(delivery) = next {
-            match delivery {
-                Delivery::Records { batch, .. } => {
-                    records += batch.len() as u64;
-                    bytes += self.feed_batch(&batch, socket).await?;
-                }
-                Delivery::Signal { signal, .. } => bytes += self.feed_signal(&signal, socket).await?,
+            let (records, bytes) = match delivery {
+                Delivery::Records { batch, .. } => (batch.len(), self.feed_batch(&batch, socket).await?),
+                Delivery::Signal { signal, .. } => (0, self.feed_signal(&signal, socket).await?),
                 Delivery::End(end) => {
                     let signal = Signal::new(Level::Warning, Event::Ended, Time::now(), end.text.clone());
                     self.feed_signal(&signal, socket).await?;
                     socket.flush().await?;
                     return Ok(Some(end.text.clone()));
                 }
-            }
-            next = if bytes < TURN_BYTES { self.reader.try_next() } else { None };
+            };
+            self.count(records as u64, bytes as u64, metrics);
+            turn += bytes;
+            let over = turn >= TURN_BYTES || self.resume_at.is_some();
+            next = if over { None } else { self.reader.try_next() };
         }
         socket.flush().await?;
-        self.count(records, bytes as u64, metrics);
         Ok(None)
     }
 

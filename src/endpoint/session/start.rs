@@ -94,7 +94,7 @@ pub(super) fn start(services: &Services, request: &Request, start: &Start, key: 
         Kind::Signal => Delivers::Signals,
         Kind::Alert => Delivers::Alerts(alert_patterns(&start.alerts)?),
     };
-    let Opened { reader, granted, lease, there } = match &start.subscription {
+    let Opened { mut reader, granted, lease, there } = match &start.subscription {
         Some(name) => open_declared(services, start, name, key)?,
         // Not taken for a selection of everything.
         None if request.channel == "subscription" => {
@@ -105,6 +105,8 @@ pub(super) fn start(services: &Services, request: &Request, start: &Start, key: 
         None => open_selection(services, start, kind, key)?,
     };
     let permit = key.usage().open_stream()?;
+    // Of a limited rate, a quarter of a second's worth at a time.
+    reader.deliver_at_most(key.limits().records_per_second.map(|records| records as usize / 4));
     let instance = Instance {
         id,
         reconnect_key: Uuid::new_v4().to_string(),

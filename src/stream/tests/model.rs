@@ -235,3 +235,18 @@ fn a_slow_reader_costs_no_memory_and_the_others_nothing() {
     assert!(matches!(slow.try_next(), Some(Delivery::Signal { seq: None, .. })));
     assert_eq!(slow.missed(), 20_001 - stream.held().0);
 }
+
+#[test]
+fn a_reader_of_a_limited_rate_gets_small_pieces_with_the_right_numbers() {
+    let stream = Arc::new(LiveStream::new(RingLimits::default(), 1));
+    let mut reader = Reader::open(Arc::clone(&stream), ReadFrom::Now);
+    reader.deliver_at_most(Some(2));
+    let lines: Vec<_> = (0..5).map(|id| (Time(id), id.to_string())).collect();
+    stream.publish(batch_of(&lines));
+    let mut got = Vec::new();
+    while let Some(Delivery::Records { first: Some(first), batch }) = reader.try_next() {
+        got.push((first.0, batch.lines().iter().map(|line| batch.text(line).to_vec()).collect::<Vec<_>>()));
+    }
+    let piece = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
+    assert_eq!(got, [(0, piece(&["0", "1"])), (2, piece(&["2", "3"])), (4, piece(&["4"]))]);
+}
