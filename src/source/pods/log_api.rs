@@ -216,8 +216,10 @@ impl LogBody {
     }
 }
 
-/// How long dense pieces are let come together: far below what a person or an alert notices.
-const TOGETHER: Duration = Duration::from_millis(2);
+/// How long dense pieces are let come together: as short as the timer allows, because what the connection holds by
+/// then should not fill its receive window. Beside curl, 2 ms cost up to a quarter of the rate, and none costs half as
+/// much CPU again.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// How densely the pieces of an answer come.
 ///
