@@ -12,7 +12,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::sse::Form;
 use super::subscriptions::Sees;
 use crate::record::encode::{push_str, signal_json};
-use crate::record::{Batch, Event, Level, Signal, Time, Wire};
+use crate::record::{Encoded, Event, Level, Signal, Time, Wire};
 use crate::stream::{Delivery, ReadFrom, Seq};
 
 /// What comes behind the epoch in the id of a place before the first record.
@@ -85,8 +85,13 @@ impl Frames {
     /// Adds what a reader was given.
     pub(super) fn push(&mut self, delivery: &Delivery) {
         match delivery {
-            Delivery::Records { first, batch } if self.sees == Sees::Records => self.batch(*first, batch),
-            Delivery::Records { .. } => {}
+            Delivery::Records { first, batch } if self.sees == Sees::Records => {
+                self.add(*first, batch.len(), batch.encoded(Wire::Json));
+            }
+            Delivery::Reading { seq, reading } if self.sees == Sees::Records => {
+                self.add(Some(*seq), 1, reading.encoded(Wire::Json));
+            }
+            Delivery::Records { .. } | Delivery::Reading { .. } => {}
             Delivery::Signal { seq, signal } => self.signal(*seq, signal),
             Delivery::End(end) => self.end(&end.text),
         }
@@ -126,9 +131,8 @@ impl Frames {
         self.named("end", None, &object);
     }
 
-    fn batch(&mut self, first: Option<Seq>, batch: &Batch) {
-        self.records += batch.len() as u64;
-        let encoded = batch.encoded(Wire::Json);
+    fn add(&mut self, first: Option<Seq>, records: usize, encoded: &Encoded) {
+        self.records += records as u64;
         for (index, message) in encoded.messages().enumerate() {
             if self.form == Form::Events {
                 self.id(first.map(|first| Seq(first.0 + index as u64)));
@@ -168,7 +172,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Line, Origin};
+    use crate::record::{Batch, Line, Origin};
     use crate::stream::StreamEnd;
     use rstest::rstest;
     use std::sync::Arc;

@@ -8,6 +8,7 @@
 pub mod cutter;
 pub mod encode;
 mod origin;
+mod reading;
 mod signal;
 mod time;
 
@@ -22,6 +23,7 @@ use bytes::Bytes;
 pub use cutter::{Cut, LineCutter, LineLimit};
 pub use encode::{Encoded, Wire};
 pub use origin::{ContainerKind, Origin};
+pub use reading::{Asset, Reading, ReadingHead};
 pub use signal::{Event, Level, Signal};
 pub use time::{Time, TimeParser};
 

@@ -133,8 +133,48 @@ fn each_dialect_reads_as_its_page_says(#[case] wire: Wire, #[case] expected: &[&
     assert_eq!(messages, expected);
 }
 
+#[rstest]
+#[case::channel_4(Wire::Channel4, &[
+    r#"{"action":"none","flow":"unsolicited","type":"data","channel":"metrics","instance":"i","msgtype":"metricsmessageresponse","assets":[{"assetName":"cart-0","values":[{"metricName":"cpu","metricValue":1.5},{"metricName":"memory","metricValue":4096}]},{"assetName":"cart-\"1\"","values":[{"metricName":"memory","metricValue":0}]}],"timestamp":1500,"namespace":"shop","group":"","pod":"cart-0,cart-1","container":""}"#])]
+#[case::channel_3(Wire::Channel3Timed, &[
+    r#"{"channel":"metrics","type":"data","instance":"i","assets":[{"assetName":"cart-0","values":[{"metricName":"cpu","metricValue":1.5},{"metricName":"memory","metricValue":4096}]},{"assetName":"cart-\"1\"","values":[{"metricName":"memory","metricValue":0}]}],"timestamp":1500,"namespace":"shop","group":"","pod":"cart-0,cart-1","container":""}"#])]
+#[case::classic(Wire::Classic, &[
+    r#"{"type":"metrics","instance":"i","namespace":"shop","podName":"cart-0","container":"web","asset":"cart-0","metrics":["cpu","memory"],"value":[1.5,4096],"timestamp":"1970-01-01T00:00:01.500000000Z"}"#,
+    r#"{"type":"metrics","instance":"i","namespace":"shop","podName":"cart-\"1\"","asset":"cart-\"1\"","metrics":["cpu","memory"],"value":[null,0],"timestamp":"1970-01-01T00:00:01.500000000Z"}"#])]
+#[case::json(Wire::Json, &[
+    r#"{"time":"1970-01-01T00:00:01.500000000Z","assets":[{"asset":"cart-0","namespace":"shop","pod":"cart-0","container":"web","metrics":{"cpu":1.5,"memory":4096}},{"asset":"cart-\"1\"","namespace":"shop","pod":"cart-\"1\"","metrics":{"memory":0}}]}"#])]
+fn a_reading_is_told_in_each_dialect_and_what_is_not_known_is_never_zero(
+    #[case] wire: Wire,
+    #[case] expected: &[&str],
+) {
+    let asset = |name: &str, container: &str, values| Asset {
+        name: name.into(),
+        namespace: "shop".into(),
+        group: String::new(),
+        pod: name.into(),
+        container: container.into(),
+        values,
+    };
+    let assets = vec![
+        asset("cart-0", "web", vec![Some(1.5), Some(4096.0)]),
+        asset("cart-\"1\"", "", vec![Some(f64::NAN), Some(0.0)]),
+    ];
+    let head = ReadingHead {
+        names: vec!["cpu".into(), "memory".into()],
+        namespace: "shop".into(),
+        pod: "cart-0,cart-1".into(),
+        ..ReadingHead::default()
+    };
+    let reading = Reading::new(Arc::new(head), Time(1_500_000_000), assets);
+    let prefix = encode::prefix(wire, "metrics", "i");
+    let whole = |body: Bytes| String::from_utf8([prefix.clone(), body.to_vec()].concat()).expect("UTF-8");
+    let messages: Vec<String> = reading.encoded(wire).messages().map(whole).collect();
+    assert_eq!(messages, expected);
+    messages.iter().for_each(|message| drop(serde_json::from_str::<serde_json::Value>(message).expect("JSON")));
+}
+
 fn prefix_of(wire: Wire) -> Vec<u8> {
-    encode::prefix(wire, "i")
+    encode::prefix(wire, "log", "i")
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::Gate;
 use super::backlog::{Backlog, BacklogItem, BacklogStream, From};
 use super::ring::{Entry, Held, Item, LiveStream, Located, Read, ReadFrom, Seq, StreamEnd, Watch};
 use super::trail::{SeenWindow, Trail};
-use crate::record::{Batch, Event, Level, Origin, Signal, Time};
+use crate::record::{Batch, Event, Level, Origin, Reading, Signal, Time};
 
 /// How much a reader takes from the ring at a time, in bytes of cost.
 const READ_BYTES: usize = 256 * 1024;
@@ -24,6 +24,13 @@ pub enum Delivery {
         first: Option<Seq>,
         /// The records.
         batch: Arc<Batch>,
+    },
+    /// A round of numbers.
+    Reading {
+        /// Its number.
+        seq: Seq,
+        /// The numbers.
+        reading: Arc<Reading>,
     },
     /// A signal, with its number where it came through the ring.
     Signal {
@@ -239,6 +246,10 @@ impl Reader {
     fn take_entry(&mut self, entry: Entry) {
         let before = self.cursor.0 - entry.first.0.min(self.cursor.0);
         match entry.item {
+            Item::Reading(reading) => {
+                self.cursor = Seq(entry.first.0 + 1);
+                self.ready.push_back(Delivery::Reading { seq: entry.first, reading });
+            }
             Item::Signal(signal) => {
                 self.cursor = Seq(entry.first.0 + 1);
                 self.ready.push_back(Delivery::Signal { seq: Some(entry.first), signal });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::record::{Batch, Signal, Time};
+use crate::record::{Batch, Reading, Signal, Time};
 
 /// A record's or signal's place in its stream. Starts at 0, never skips, never repeats within one epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,8 @@ pub struct Seq(pub u64);
 pub enum Item {
     /// Records; each takes a sequence number.
     Records(Arc<Batch>),
+    /// A round of numbers; takes one sequence number.
+    Reading(Arc<Reading>),
     /// A signal; takes one sequence number.
     Signal(Arc<Signal>),
 }
@@ -27,13 +29,14 @@ impl Item {
     fn count(&self) -> u64 {
         match self {
             Self::Records(batch) => batch.len() as u64,
-            Self::Signal(_) => 1,
+            Self::Reading(_) | Self::Signal(_) => 1,
         }
     }
 
     fn cost(&self) -> usize {
         match self {
             Self::Records(batch) => batch.cost(),
+            Self::Reading(reading) => reading.cost(),
             Self::Signal(signal) => size_of::<Signal>() + signal.text.len(),
         }
     }
@@ -41,6 +44,7 @@ impl Item {
     fn newest(&self) -> Option<Time> {
         match self {
             Self::Records(batch) => batch.newest(),
+            Self::Reading(reading) => Some(reading.time()),
             Self::Signal(signal) => Some(signal.time),
         }
     }
@@ -189,6 +193,11 @@ impl LiveStream {
         }
     }
 
+    /// Adds a round of numbers. Never waits for a reader.
+    pub fn publish_reading(&self, reading: Arc<Reading>) {
+        self.push(Item::Reading(reading));
+    }
+
     /// Adds a signal. Never waits for a reader.
     pub fn signal(&self, signal: Signal) {
         self.push(Item::Signal(Arc::new(signal)));
@@ -308,7 +317,7 @@ impl Ring {
         let entry = self.entries.iter().find(|entry| entry.item.newest().is_some_and(|newest| newest >= time));
         let Some(entry) = entry else { return self.next };
         match &entry.item {
-            Item::Signal(_) => entry.first,
+            Item::Reading(_) | Item::Signal(_) => entry.first,
             Item::Records(batch) => {
                 let before = batch.lines().iter().take_while(|line| line.time < time).count();
                 Seq(entry.first.0 + before as u64)

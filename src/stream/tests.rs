@@ -69,7 +69,7 @@ fn numbered(stream: &LiveStream, first: Seq, count: usize) -> Vec<Seen> {
     let held = stream.snapshot();
     let numbered = held.iter().flat_map(|entry| match &entry.item {
         Item::Records(batch) => (entry.first.0..).zip(lines_of(batch)).collect::<Vec<_>>(),
-        Item::Signal(_) => Vec::new(),
+        Item::Reading(_) | Item::Signal(_) => Vec::new(),
     });
     numbered.filter(|(seq, _)| (first.0..first.0 + count as u64).contains(seq)).map(|(_, line)| line).collect()
 }

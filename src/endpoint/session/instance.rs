@@ -11,7 +11,7 @@ use super::message::Dialect;
 use crate::access::{Authoriser, Denied, Key, KeyRing, KeyState, PodPermit, StreamPermit};
 use crate::api::{CompiledSelection, Scope, Service};
 use crate::endpoint::websocket::{End, Socket, Text};
-use crate::record::{Batch, Event, Level, Origin, Signal, Time, Wire, encode};
+use crate::record::{Batch, Encoded, Event, Level, Origin, Reading, Signal, Time, Wire, encode};
 use crate::stream::{Delivery, Reader, StreamName};
 use crate::telemetry::{Dropped, DroppedLabels, Metrics};
 use crate::worker::Lease;
@@ -25,6 +25,15 @@ pub(super) enum Delivers {
         wire: Wire,
         /// With this before each message.
         prefix: Vec<u8>,
+    },
+    /// Rounds of numbers.
+    Readings {
+        /// In this format.
+        wire: Wire,
+        /// With this before each message.
+        prefix: Vec<u8>,
+        /// Whether one was delivered: the first tells no time.
+        begun: bool,
     },
     /// Nothing else.
     Signals,
@@ -128,6 +137,7 @@ impl Instance {
         while let Some(delivery) = next {
             let (records, bytes) = match delivery {
                 Delivery::Records { batch, .. } => (batch.len(), self.feed_batch(&batch, socket).await?),
+                Delivery::Reading { reading, .. } => (1, self.feed_reading(&reading, socket).await?),
                 Delivery::Signal { signal, .. } => (0, self.feed_signal(&signal, socket).await?),
                 Delivery::End(end) => {
                     let signal = Signal::new(Level::Warning, Event::Ended, Time::now(), end.text.clone());
@@ -164,8 +174,8 @@ impl Instance {
 
     async fn feed_batch(&mut self, batch: &Batch, socket: &mut Socket) -> Result<usize, End> {
         match &self.delivers {
-            Delivers::Signals => Ok(0),
-            Delivers::Log { wire, prefix } => feed_lines(batch, *wire, prefix, socket).await,
+            Delivers::Signals | Delivers::Readings { .. } => Ok(0),
+            Delivers::Log { wire, prefix } => feed_messages(batch.encoded(*wire), prefix, socket).await,
             Delivers::Alerts(patterns) => {
                 let alert = |severity, line| answer::alert(self.dialect, &self.id, severity, &line);
                 let messages: Vec<String> =
@@ -177,6 +187,14 @@ impl Instance {
                 Ok(bytes)
             }
         }
+    }
+
+    async fn feed_reading(&mut self, reading: &Reading, socket: &mut Socket) -> Result<usize, End> {
+        let Delivers::Readings { wire, prefix, begun } = &mut self.delivers else { return Ok(0) };
+        if std::mem::replace(begun, true) {
+            return feed_messages(reading.encoded(*wire), prefix, socket).await;
+        }
+        feed_messages(&reading.encoded_at(*wire, Time(0)), prefix, socket).await
     }
 
     fn count(&mut self, records: u64, bytes: u64, metrics: &Metrics) {
@@ -218,10 +236,10 @@ fn severity(patterns: &[Option<RegexSet>; 3], text: &[u8]) -> Option<Level> {
     matching.filter(|(_, set)| set.as_ref().is_some_and(|set| set.is_match(text))).map(|(level, _)| level).next()
 }
 
-/// The messages of a batch, each behind the instance's own beginning. What is behind it was encoded once for all.
-async fn feed_lines(batch: &Batch, wire: Wire, prefix: &[u8], socket: &mut Socket) -> Result<usize, End> {
+/// Messages, each behind the instance's own beginning. What is behind it was encoded once for all.
+async fn feed_messages(encoded: &Encoded, prefix: &[u8], socket: &mut Socket) -> Result<usize, End> {
     let mut bytes = 0;
-    for body in batch.encoded(wire).messages() {
+    for body in encoded.messages() {
         let mut message = Vec::with_capacity(prefix.len() + body.len());
         message.extend_from_slice(prefix);
         message.extend_from_slice(&body);
@@ -236,5 +254,11 @@ async fn feed_lines(batch: &Batch, wire: Wire, prefix: &[u8], socket: &mut Socke
 /// The parts of a log instance.
 pub(super) fn log_delivers(dialect: Dialect, timestamps: bool, id: &str) -> Delivers {
     let wire = dialect.wire(timestamps);
-    Delivers::Log { wire, prefix: encode::prefix(wire, id) }
+    Delivers::Log { wire, prefix: encode::prefix(wire, "log", id) }
+}
+
+/// The parts of a metrics instance.
+pub(super) fn readings_delivers(dialect: Dialect, id: &str) -> Delivers {
+    let wire = dialect.wire(false);
+    Delivers::Readings { wire, prefix: encode::prefix(wire, "metrics", id), begun: false }
 }

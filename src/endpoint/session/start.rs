@@ -6,7 +6,7 @@ use std::sync::Arc;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use uuid::Uuid;
 
-use super::instance::{Delivers, Granted, Held, Instance, log_delivers};
+use super::instance::{Delivers, Granted, Held, Instance, log_delivers, readings_delivers};
 use super::message::{Dialect, Request, Start};
 use crate::access::{Denied, Key, parse_scope};
 use crate::api::selection::{LabelSelector, View};
@@ -60,6 +60,7 @@ pub(super) struct Started {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Log,
+    Metrics,
     Signal,
     Alert,
 }
@@ -70,9 +71,7 @@ fn kind_of(request: &Request) -> Result<Kind, Refusal> {
         "log" | "subscription" => Ok(Kind::Log),
         "signal" => Ok(Kind::Signal),
         "alert" if request.dialect != Dialect::Classic => Ok(Kind::Alert),
-        name @ "metrics" => {
-            Err(Refusal::Request(format!("The {what} \"{name}\" is not served by this version of Weir.")))
-        }
+        "metrics" => Ok(Kind::Metrics),
         name @ ("ops" | "trivy" | "fileman" | "magnify" | "echo") => Err(Refusal::Request(format!(
             "The {what} \"{name}\" is not served: Weir reads logs and signals, it does not operate workloads."
         ))),
@@ -91,6 +90,7 @@ pub(super) fn start(services: &Services, request: &Request, start: &Start, key: 
     let id = Uuid::new_v4().to_string();
     let delivers = match kind {
         Kind::Log => log_delivers(request.dialect, start.timestamps, &id),
+        Kind::Metrics => readings_delivers(request.dialect, &id),
         Kind::Signal => Delivers::Signals,
         Kind::Alert => Delivers::Alerts(alert_patterns(&start.alerts)?),
     };
@@ -158,6 +158,9 @@ fn open_declared(services: &Services, start: &Start, name: &str, key: &Key) -> R
 }
 
 fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> Result<Opened, Refusal> {
+    if kind == Kind::Metrics {
+        return Err(Refusal::Request("Metrics of a selection are not served by this version of Weir.".into()));
+    }
     let selection = selection_of(start)?;
     let compiled =
         selection.compile().map_err(|error| Refusal::Request(format!("The selection is not valid: {error}")))?;

@@ -4,11 +4,13 @@
 //! instance; [`prefix`] makes that part.
 
 mod json;
+mod reading;
 
 use bytes::Bytes;
 
 use super::{Batch, Line, Signal};
 pub use json::{push_str, push_text};
+pub(super) use reading::reading;
 
 /// What is put at the end of a line that lost its own.
 pub const TRUNCATED: &str = "… [line truncated]";
@@ -76,17 +78,21 @@ impl Encoded {
     }
 }
 
-/// The beginning of every session-socket message of a log instance, up to where the shared part goes on.
-pub fn prefix(wire: Wire, instance: &str) -> Vec<u8> {
+/// The beginning of every session-socket message with a stream's data, up to where the shared part goes on: `channel` is
+/// the channel or classic type.
+pub fn prefix(wire: Wire, channel: &str, instance: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
-    out.extend_from_slice(match wire {
+    let (before, after): (&[u8], &[u8]) = match wire {
         Wire::Channel4 | Wire::Channel4Timed => {
-            br#"{"action":"none","flow":"unsolicited","type":"data","channel":"log","instance":"#
+            (br#"{"action":"none","flow":"unsolicited","type":"data","channel":"#, br#","instance":"#)
         }
-        Wire::Channel3 | Wire::Channel3Timed => br#"{"channel":"log","type":"data","instance":"#,
-        Wire::Classic | Wire::ClassicTimed => br#"{"type":"log","instance":"#,
+        Wire::Channel3 | Wire::Channel3Timed => (br#"{"channel":"#, br#","type":"data","instance":"#),
+        Wire::Classic | Wire::ClassicTimed => (br#"{"type":"#, br#","instance":"#),
         Wire::Json => return out,
-    });
+    };
+    out.extend_from_slice(before);
+    push_str(&mut out, channel);
+    out.extend_from_slice(after);
     push_str(&mut out, instance);
     out
 }

@@ -21,7 +21,7 @@ async fn follow(mut reader: Reader) -> (u64, u64) {
                 let count = signal.text.split(' ').next().and_then(|count| count.parse::<u64>().ok());
                 announced += count.expect("a gap says how many");
             }
-            Delivery::Signal { .. } => panic!("nobody sent a signal"),
+            Delivery::Signal { .. } | Delivery::Reading { .. } => panic!("nobody sent one"),
             Delivery::End(_) => {
                 assert_eq!(next + announced, RECORDS);
                 return (got, reader.missed());

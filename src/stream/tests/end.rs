@@ -87,7 +87,7 @@ async fn a_reader_given_up_waiting_again_and_again_loses_nothing() {
                     assert_eq!(first, Some(Seq(got)));
                     got += batch.len() as u64;
                 }
-                Delivery::Signal { .. } => panic!("no gap"),
+                Delivery::Signal { .. } | Delivery::Reading { .. } => panic!("no gap, and no reading"),
                 Delivery::End(_) => break,
             },
             () = tokio::time::sleep(Duration::from_millis(2)) => given_up += 1,

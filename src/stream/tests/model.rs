@@ -1,11 +1,13 @@
 //! The ring against a Vec that forgets nothing.
 
 use super::*;
+use crate::record::{Asset, Reading, ReadingHead};
 
 #[derive(Clone, Debug)]
 enum Op {
     Publish(Vec<i64>),
     Signal,
+    Reading(usize),
     Join(Join),
     /// A reader, and how many deliveries it takes.
     Read(usize, usize),
@@ -29,12 +31,13 @@ fn some_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         5 => proptest::collection::vec(0..60i64, 1..20).prop_map(Op::Publish),
         1 => Just(Op::Signal),
+        1 => (0..4usize).prop_map(Op::Reading),
         2 => join.prop_map(Op::Join),
         5 => (0..8usize, 1..6usize).prop_map(|(reader, count)| Op::Read(reader, count)),
     ]
 }
 
-/// Everything that was ever published: `None` is a signal.
+/// Everything that was ever published: `None` is a signal or reading.
 #[derive(Default)]
 struct Oracle {
     records: Vec<(Time, Option<String>)>,
@@ -101,6 +104,11 @@ impl Follower {
                 assert_eq!(oracle.lines(seq.0, 1), [(signal.time, None)]);
                 self.at += 1;
             }
+            Some(Delivery::Reading { seq, reading }) => {
+                assert_eq!((seq.0, gap), (self.at, None));
+                assert_eq!(oracle.lines(seq.0, 1), [(reading.time(), None)]);
+                self.at += 1;
+            }
             Some(Delivery::Records { first, batch }) => {
                 assert_eq!((first, gap), (Some(Seq(self.at)), None));
                 let lines: Vec<_> = lines_of(&batch).into_iter().map(|(time, text)| (time, Some(text))).collect();
@@ -111,6 +119,12 @@ impl Follower {
         }
         assert_eq!(self.reader.missed(), self.missed);
     }
+}
+
+fn some_reading(time: Time, assets: usize) -> Arc<Reading> {
+    let head = ReadingHead { names: vec!["m".into()], ..ReadingHead::default() };
+    let asset = |id| Asset { name: format!("pod-{id}"), values: vec![Some(id as f64)], ..Asset::default() };
+    Arc::new(Reading::new(Arc::new(head), time, (0..assets).map(asset).collect()))
 }
 
 fn join(stream: &Arc<LiveStream>, oracle: &Oracle, limits: RingLimits, join: Join) -> Follower {
@@ -153,6 +167,11 @@ proptest! {
                     let signal = some_signal(Time(now));
                     oracle.push([(signal.time, None)], size_of::<Signal>() + signal.text.len());
                     stream.signal(signal);
+                }
+                Op::Reading(assets) => {
+                    let reading = some_reading(Time(now), assets);
+                    oracle.push([(reading.time(), None)], reading.cost());
+                    stream.publish_reading(reading);
                 }
                 Op::Join(from) => followers.push(join(&stream, &oracle, limits, from)),
                 Op::Read(index, count) if !followers.is_empty() => {
