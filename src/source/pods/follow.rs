@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::hub::{HubConfig, RunStart, Sink};
 use super::index::PodIndex;
 use super::info::{Run, RunFate};
-use super::log_api::{ContainerLog, LogAsk, LogError};
+use super::log_api::{ContainerLog, LogAsk, LogError, LogKind};
 use super::parse::LogParser;
 use crate::record::{Batch, Event, Level, Origin, Signal, Time};
 use crate::stream::{SeenWindow, Trail};
@@ -31,7 +31,7 @@ pub(super) enum Stage {
 
 /// How many lines from the end tell where a follow begins: more than one, because lines of two writers may stand
 /// a little out of order.
-const END_LINES: u64 = 16;
+pub(super) const END_LINES: u64 = 16;
 
 /// The first wait before connecting again.
 const BACKOFF: Duration = Duration::from_millis(200);
@@ -203,7 +203,8 @@ impl Follow {
     /// Follows with one request until it ends, from where the trail ends.
     async fn one_request(&self, trail: &mut Trail, told: &mut bool) -> Cut {
         let mut window = trail.window();
-        let ask = LogAsk { follow: true, since: trail.ask_again_from(), ..LogAsk::default() };
+        let since = trail.ask_again_from();
+        let ask = LogAsk { follow: true, since, kind: LogKind::Follow, ..LogAsk::default() };
         let mut parser = LogParser::new(Arc::clone(self.origin()), self.config.line_limit);
         let mut pace = Pace::default();
         let mut body = match self.patiently(trail, &pace, self.log.open(ask)).await {
@@ -325,12 +326,7 @@ impl Follow {
     }
 
     async fn last_lines(&self, lines: u64) -> Result<Option<Arc<Batch>>, LogError> {
-        let mut parser = LogParser::new(Arc::clone(self.origin()), self.config.line_limit);
-        let mut body = self.log.fetch(LogAsk { tail: Some(lines), probe: true, ..LogAsk::default() }).await?;
-        while let Some(bytes) = body.next_soon().await {
-            parser.push(&bytes?);
-        }
-        Ok(parser.batch())
+        self.log.last_lines(lines, self.config.line_limit).await
     }
 }
 

@@ -12,7 +12,7 @@ use kube::Client;
 use kube::client::Body;
 
 use super::parse::LogParser;
-use crate::record::{Origin, Time};
+use crate::record::{Batch, LineLimit, Origin, Time};
 use crate::telemetry::{Category, Metrics, Outcome, UpstreamKind, UpstreamLabels};
 
 /// What is asked of a container's log.
@@ -24,16 +24,28 @@ pub(super) struct LogAsk {
     pub since: Option<Time>,
     /// Only this many lines from the end.
     pub tail: Option<u64>,
-    /// A question about where the log stands, not for its lines: counted as such.
-    pub probe: bool,
+    /// What it is counted as.
+    pub kind: LogKind,
+}
+
+/// What a log is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LogKind {
+    /// What is written from now on.
+    Follow,
+    /// What was written.
+    #[default]
+    Past,
+    /// Where the log stands, not its lines.
+    Probe,
 }
 
 impl LogAsk {
     fn kind(self) -> UpstreamKind {
-        match self {
-            Self { follow: true, .. } => UpstreamKind::Follow,
-            Self { probe: true, .. } => UpstreamKind::Probe,
-            _ => UpstreamKind::Backlog,
+        match self.kind {
+            LogKind::Follow => UpstreamKind::Follow,
+            LogKind::Probe => UpstreamKind::Probe,
+            LogKind::Past => UpstreamKind::Backlog,
         }
     }
 }
@@ -118,9 +130,8 @@ impl LogApi {
         Err(LogError::Refused { path: origin.path(), status, message: body.refusal().await })
     }
 
-    /// Asks for a log that is not followed; an answer that does not come is an error.
+    /// Asks for lines that are there already; an answer that does not come is an error.
     pub async fn fetch(&self, origin: &Origin, ask: LogAsk) -> Result<LogBody, LogError> {
-        debug_assert!(!ask.follow);
         tokio::time::timeout(ANSWER, self.open(origin, ask)).await.map_err(|_| LogError::TimedOut(ANSWER))?
     }
 }
@@ -290,6 +301,17 @@ impl ContainerLog {
 
     pub async fn fetch(&self, ask: LogAsk) -> Result<LogBody, LogError> {
         self.api.fetch(&self.origin, ask).await
+    }
+
+    /// The last whole lines of the log, this many.
+    pub async fn last_lines(&self, lines: u64, limit: LineLimit) -> Result<Option<Arc<Batch>>, LogError> {
+        let mut parser = LogParser::new(Arc::clone(&self.origin), limit);
+        let ask = LogAsk { tail: Some(lines), kind: LogKind::Probe, ..LogAsk::default() };
+        let mut body = self.fetch(ask).await?;
+        while let Some(bytes) = body.next_soon().await {
+            parser.push(&bytes?);
+        }
+        Ok(parser.batch())
     }
 }
 
