@@ -18,6 +18,7 @@ mod info;
 mod log_api;
 mod log_client;
 mod logs;
+pub mod metrics;
 mod parse;
 mod past;
 

@@ -1,0 +1,3 @@
+//! The metrics of pods, as their kubelets tell them.
+
+pub mod exposition;
