@@ -24,7 +24,7 @@ pub use cutter::{Cut, LineCutter, LineLimit};
 pub use encode::{Encoded, Wire};
 pub use origin::{ContainerKind, Origin};
 pub use reading::{Asset, Reading, ReadingHead};
-pub use signal::{Event, Level, Signal};
+pub use signal::{Event, Level, REASON_BYTES, Regarding, Signal, cut_text};
 pub use time::{Time, TimeParser};
 
 /// One line of a [`Batch`]: where its text stands in the batch's bytes, and when it was written.

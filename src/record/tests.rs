@@ -237,3 +237,27 @@ fn times_beyond_the_range_become_the_nearest_that_fits() {
     assert_eq!(Time(i64::MIN).rfc3339().len(), 30);
     assert_eq!(Time(i64::MAX).rfc3339(), "2262-04-11T23:47:16.854775807Z");
 }
+
+#[test]
+fn a_signal_as_json_tells_what_it_knows_and_nothing_else() {
+    let origin =
+        Arc::new(Origin { namespace: "n".into(), pod: "p".into(), container: "c".into(), ..Origin::default() });
+    let plain = Signal::new(Level::Info, Event::Added, Time(0), "text");
+    let expected = r#"{"level":"info","event":"added","time":"1970-01-01T00:00:00.000000000Z","text":"text"}"#;
+    assert_eq!(encode::signal_json(&plain), expected);
+    let job = Regarding { kind: "Job".into(), namespace: "n".into(), name: "j\"".into() };
+    let all = plain.about(&origin).because("Back\"Off").exit_code(-1).regarding(job, 4);
+    let told: serde_json::Value = serde_json::from_slice(&encode::signal_json(&all)).unwrap();
+    let expected = serde_json::json!({"level": "info", "event": "added", "time": "1970-01-01T00:00:00.000000000Z",
+        "namespace": "n", "pod": "p", "container": "c", "reason": "Back\"Off", "exitCode": -1, "count": 4,
+        "regarding": {"kind": "Job", "namespace": "n", "name": "j\""}, "text": "text"});
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_reason_is_bounded_and_never_cut_within_a_character() {
+    let because = |reason: String| Signal::new(Level::Info, Event::Added, Time(0), "").because(reason).reason;
+    assert_eq!(because(String::new()), None);
+    let long = because("x".repeat(REASON_BYTES - 1) + "ä and more").unwrap();
+    assert_eq!(long, "x".repeat(REASON_BYTES - 1));
+}

@@ -37,7 +37,7 @@ impl Item {
         match self {
             Self::Records(batch) => batch.cost(),
             Self::Reading(reading) => reading.cost(),
-            Self::Signal(signal) => size_of::<Signal>() + signal.text.len(),
+            Self::Signal(signal) => signal.cost(),
         }
     }
 

@@ -106,7 +106,28 @@ pub fn signal(dialect: Dialect, channel: &str, instance: &str, signal: &Signal) 
         message.insert(pod.into(), origin.pod.as_str().into());
         message.insert("container".into(), origin.container.as_str().into());
     }
+    insert_details(&mut message, signal);
     Value::Object(message).to_string()
+}
+
+/// What only some signals have. `kind` is the event's full name, where `event` says no more than `other`.
+fn insert_details(message: &mut Map<String, Value>, signal: &Signal) {
+    if signal.event.session_name() == "other" {
+        message.insert("kind".into(), signal.event.as_str().into());
+    }
+    if let Some(reason) = &signal.reason {
+        message.insert("reason".into(), reason.as_str().into());
+    }
+    if let Some(code) = signal.exit_code {
+        message.insert("exitCode".into(), code.into());
+    }
+    if let Some(object) = &signal.regarding {
+        let object = json!({"kind": object.kind, "namespace": object.namespace, "name": object.name});
+        message.insert("regarding".into(), object);
+    }
+    if let Some(count) = signal.count {
+        message.insert("count".into(), count.into());
+    }
 }
 
 /// A line that matched a pattern of an alert instance.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer;
 use super::message::{Action, Dialect, Malformed, Request, Start};
-use crate::record::{Event, Level, Origin, Signal, Time};
+use crate::record::{Event, Level, Origin, Regarding, Signal, Time};
 
 fn parse(message: &Value) -> Result<Request, Malformed> {
     Request::parse(&message.to_string())
@@ -304,18 +304,34 @@ fn a_signal_names_its_container_in_the_words_of_the_dialect() {
     let classic = answer::signal(Dialect::Classic, "signal", "i", &about);
     assert_eq!(
         serde_json::from_str::<Value>(&classic).unwrap(),
-        json!({"type": "warning", "instance": "i", "event": "other", "text": "text", "namespace": "n", "podName": "p",
-               "container": "c", "timestamp": "1970-01-01T00:00:00.000000000Z"})
+        json!({"type": "warning", "instance": "i", "event": "other", "kind": "restarted", "text": "text",
+               "namespace": "n", "podName": "p", "container": "c", "timestamp": "1970-01-01T00:00:00.000000000Z"})
     );
     let channel = answer::signal(Dialect::Channel4, "signal", "i", &about);
     assert_eq!(
         serde_json::from_str::<Value>(&channel).unwrap(),
         json!({"action": "none", "flow": "unsolicited", "type": "signal", "channel": "signal", "level": "warning",
-               "instance": "i", "event": "other", "text": "text", "namespace": "n", "pod": "p", "container": "c",
-               "timestamp": "1970-01-01T00:00:00.000000000Z"})
+               "instance": "i", "event": "other", "kind": "restarted", "text": "text", "namespace": "n", "pod": "p",
+               "container": "c", "timestamp": "1970-01-01T00:00:00.000000000Z"})
     );
     let whole = answer::signal(Dialect::Channel3, "log", "i", &Signal::gap(7, Time(0)));
     assert!(!keys(&whole).iter().any(|key| key == "pod" || key == "namespace" || key == "container"), "{whole}");
+}
+
+#[test]
+fn a_signal_tells_why_in_every_dialect() {
+    let pod = Regarding { kind: "Pod".into(), namespace: "n".into(), name: "p".into() };
+    let signal = Signal::new(Level::Error, Event::OomKilled, Time(0), "text").because("OOMKilled").exit_code(137);
+    let signal = signal.regarding(pod, 3);
+    for dialect in [Dialect::Classic, Dialect::Channel3, Dialect::Channel4] {
+        let told: Value = serde_json::from_str(&answer::signal(dialect, "signal", "i", &signal)).unwrap();
+        let details = json!({"kind": "oom-killed", "reason": "OOMKilled", "exitCode": 137, "count": 3,
+            "regarding": {"kind": "Pod", "namespace": "n", "name": "p"}});
+        details.as_object().unwrap().iter().for_each(|(field, value)| assert_eq!(told[field], *value, "{dialect:?}"));
+        let added = Signal::new(Level::Info, Event::Added, Time(0), "text");
+        let added = keys(&answer::signal(dialect, "signal", "i", &added));
+        assert!(!added.iter().any(|key| details.get(key).is_some()), "nothing is told of what there is not: {added:?}");
+    }
 }
 
 #[test]

@@ -206,8 +206,32 @@ pub fn signal_json(signal: &Signal) -> Bytes {
             push_str(&mut out, value);
         }
     }
+    push_details(&mut out, signal);
     out.extend_from_slice(br#","text":"#);
     push_str(&mut out, &signal.text);
     out.push(b'}');
     out.into()
+}
+
+/// What only some signals have: a reason, an exit code, the object of a Kubernetes Event and how often it happened.
+fn push_details(out: &mut Vec<u8>, signal: &Signal) {
+    if let Some(reason) = &signal.reason {
+        out.extend_from_slice(br#","reason":"#);
+        push_str(out, reason);
+    }
+    if let Some(code) = signal.exit_code {
+        out.extend_from_slice(format!(r#","exitCode":{code}"#).as_bytes());
+    }
+    if let Some(object) = &signal.regarding {
+        out.extend_from_slice(br#","regarding":{"kind":"#);
+        push_str(out, &object.kind);
+        out.extend_from_slice(br#","namespace":"#);
+        push_str(out, &object.namespace);
+        out.extend_from_slice(br#","name":"#);
+        push_str(out, &object.name);
+        out.push(b'}');
+    }
+    if let Some(count) = signal.count {
+        out.extend_from_slice(format!(r#","count":{count}"#).as_bytes());
+    }
 }
