@@ -208,6 +208,48 @@ async fn a_lost_instance_goes_on_where_it_was_on_another_socket() {
 }
 
 #[tokio::test]
+async fn what_was_on_its_way_to_a_lost_socket_comes_again_from_the_time_of_the_last_line() {
+    let cluster = Cluster::new("rewind").await;
+    cluster.run("count", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; done; sleep 600").await;
+    cluster.started("count").await;
+    let weir = Served::new(&cluster).await;
+    let key = weir.reader_key();
+    let mut socket = weir.connect().await;
+    let data = json!({"fromStart": true, "timestamp": true});
+    socket.send(log_start(&key, &cluster.namespace, "count", data)).await;
+    let accepted = socket.until("the answer", |message| message["flow"] == "response").await;
+    let millis = |message: &Value| {
+        let time: jiff::Timestamp = message["timestamp"].as_str().unwrap().parse().unwrap();
+        time.as_millisecond()
+    };
+    let number = |message: &Value| message["text"].as_str().unwrap().trim_end().parse::<u32>().unwrap();
+    let is_data = |message: &Value| message["type"] == "data";
+    let last = socket.until("line 2000", |message| is_data(message) && number(message) == 2000).await;
+    drop(socket);
+
+    let mut socket = weir.connect().await;
+    let mut message = act("reconnect", accepted["instance"].as_str().unwrap());
+    message["reconnectKey"] = accepted["reconnectKey"].clone();
+    message["data"] = json!({"startTime": millis(&last)});
+    let answer = loop {
+        let (answer, _) = ask(&mut socket, message.clone()).await;
+        if answer["level"] != "error" {
+            break answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(answer["startTime"], json!(millis(&last)));
+    let mut next = None;
+    while next != Some(20_001) {
+        let line = socket.until("a line", is_data).await;
+        assert!(millis(&line) >= millis(&last), "older than was asked for: {line}");
+        assert!(next.map_or(number(&line) <= 2001, |next| number(&line) == next), "{next:?}: {line}");
+        next = Some(number(&line) + 1);
+    }
+    weir.stop().await;
+}
+
+#[tokio::test]
 async fn a_lost_instance_is_given_to_nobody_else() {
     let (cluster, weir, key) = counting("imposter").await;
     let other = weir.key("other", json!({"grants": [{"services": ["Log"], "scopes": ["Cluster"]}]}));

@@ -250,6 +250,27 @@ async fn a_limited_key_gets_its_rate_and_no_more_streams_than_its_own() {
     assert_eq!(endpoint.get(EVENTS, &token).await.status, 200);
 }
 
+#[tokio::test]
+async fn a_batch_larger_than_a_keys_rate_is_sent_in_pieces_of_it() {
+    let endpoint = start(Setup::default()).await;
+    let limits = weir::api::KeyLimits { records_per_second: Some(100), ..Default::default() };
+    let token = endpoint.key("shop/a", &AccessKeySpec { limits: Some(limits), ..reader() });
+    let located = endpoint.stream("shop/logs", RingLimits::default());
+    located.stream.publish(lines((0..1000).map(|number| number.to_string())));
+    let mut answer = endpoint.get("/api/v1/streams/shop/logs?fromStart=true", &token).await;
+    // What a second allows and two deliveries, of a quarter of a second each; then one delivery at a time.
+    let mut received = 0;
+    for most in [150, 25, 25] {
+        let piece = String::from_utf8(answer.chunk().await.unwrap().to_vec()).unwrap();
+        let count = piece.lines().count();
+        assert!((1..=most).contains(&count), "{count} at once where {most} are allowed");
+        assert!(piece.starts_with(r#"{"namespace":"shop""#) && piece.contains(&format!(r#""text":"{received}""#)));
+        received += count;
+    }
+    let used = endpoint.services.keyring.authenticate(&token, Time::now()).unwrap().usage().figures().records;
+    assert!(used <= received as u64 + 25, "{used} were charged and {received} came");
+}
+
 /// 100,000 events a second is the aim for one reader; this holds the order of magnitude where tests are not optimised.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_events_travel_in_few_chunks() {

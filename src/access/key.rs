@@ -126,6 +126,12 @@ impl Key {
         self.record.limits
     }
 
+    /// How many records one delivery to a reader may hold so that the key's rate is kept evenly: a quarter of a
+    /// second's worth. `None` where the rate is not limited.
+    pub fn records_of_a_delivery(&self) -> Option<usize> {
+        self.limits().records_per_second.map(|records| records as usize / 4)
+    }
+
     /// What it uses now; the same for every version of this object's key.
     pub fn usage(&self) -> &Arc<Usage> {
         &self.usage

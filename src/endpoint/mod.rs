@@ -19,6 +19,7 @@
 //! | `sse` | server-sent events |
 //! | `routes` | all routes together |
 //! | `ask` | a request as the routes see it, and who asks |
+//! | `counted` | a reader as Weir's own metrics see it |
 //! | `config` | what clients of the session protocol ask before they connect |
 //! | `key_admin`, `key_wire` | access keys managed over REST, and how they are written there |
 //! | `subscriptions` | which declared streams there are |
@@ -29,6 +30,7 @@ pub mod accept;
 mod ask;
 mod config;
 mod connection;
+mod counted;
 pub mod credentials;
 pub mod drain;
 pub mod health;

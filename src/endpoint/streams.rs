@@ -13,15 +13,16 @@ use warp::path::Tail;
 use warp::reply::Response;
 
 use super::ask::{self, Ask};
+use super::counted::Counted;
 use super::reply::Problem;
 use super::services::Services;
 use super::sse::{self, Form};
 use super::stream_frames::{Frames, behind};
 use super::subscriptions::{Sees, no_such_stream, reading};
 use crate::access::{ConnectionPermit, Denied, Key, KeyState, StreamPermit};
-use crate::record::{Event, Time};
+use crate::record::Time;
 use crate::stream::{Delivery, From, Gate, Located, ReadFrom, Reader, Seq, Start, StreamName};
-use crate::telemetry::{Category, Dropped, DroppedLabels, Metrics};
+use crate::telemetry::Category;
 
 /// How much is gathered into one chunk, in bytes, before it is sent.
 const CHUNK: usize = 64 * 1024;
@@ -51,7 +52,8 @@ fn open(services: &Arc<Services>, tail: &Tail, asked: &Ask) -> Result<Response, 
     let wish = Wish::of(asked)?;
     let located = services.declared.catalogue().locate(&name).ok_or_else(no_such_stream)?;
     let permits = (key.usage().connect()?, key.usage().open_stream()?);
-    let reader = wish.open(&located).behind(&located.gate);
+    let mut reader = Counted::new(wish.open(&located), &services.metrics);
+    reader.deliver_at_most(key.records_of_a_delivery());
     let epoch = reader.epoch();
     let follow = Follow {
         services: Arc::clone(services),
@@ -62,7 +64,6 @@ fn open(services: &Arc<Services>, tail: &Tail, asked: &Ask) -> Result<Response, 
         reader,
         key,
         frames: Frames::new(form, epoch, sees),
-        counted: Counted::new(&services.metrics),
         ended: false,
         _permits: permits,
     };
@@ -111,28 +112,9 @@ impl Wish {
     }
 
     fn open(self, located: &Located) -> Reader {
-        let stream = Arc::clone(&located.stream);
-        match (self, &located.backlog) {
-            (Self::Resume(from), _) => Reader::open(stream, from),
-            (Self::Past(from), Some(backlog)) => Reader::open_with_past(stream, backlog.as_ref(), from),
-            (Self::Past(from), None) => {
-                let from = ring_start(from, located);
-                Reader::open(stream, from)
-            }
-        }
-    }
-}
-
-/// The past of a stream that has none but its ring. Signals count as lines there.
-fn ring_start(from: From, located: &Located) -> ReadFrom {
-    match (from.start, from.lines) {
-        (Start::Now, _) => ReadFrom::Now,
-        (Start::At(time), _) => ReadFrom::Time(time),
-        (Start::Beginning, None) => ReadFrom::Oldest,
-        (Start::Beginning, Some(lines)) => {
-            let (stream, (held, _)) = (&located.stream, located.stream.held());
-            let seq = Seq(stream.next_seq().0.saturating_sub(lines.min(held)));
-            ReadFrom::Seq { epoch: stream.epoch(), seq }
+        match self {
+            Self::Resume(from) => located.resume(from),
+            Self::Past(from) => located.read(from),
         }
     }
 }
@@ -145,10 +127,9 @@ struct Follow {
     gate: Gate,
     /// Where the reader began in the ring, until the client was told.
     place: Option<Seq>,
-    reader: Reader,
+    reader: Counted,
     key: Arc<Key>,
     frames: Frames,
-    counted: Counted,
     ended: bool,
     _permits: (ConnectionPermit, StreamPermit),
 }
@@ -170,9 +151,8 @@ impl Follow {
                 Woken::Key(state) => self.renew(state),
                 Woken::Delivery(delivery) => {
                     self.tell_place();
-                    self.push(&delivery);
-                    self.gather();
-                    self.pay().await;
+                    let wait = self.gather(delivery);
+                    self.pay(wait).await;
                 }
             }
             if self.frames.len() > 0 {
@@ -209,28 +189,27 @@ impl Follow {
         }
     }
 
-    /// Adds what is there already, up to a chunk, and of a key with a limit no more than a second's worth.
-    fn gather(&mut self) {
-        let most = self.key.limits().records_per_second.map_or(u64::MAX, u64::from);
-        while !self.ended && self.frames.len() < CHUNK && self.frames.records() < most {
-            match self.reader.try_next() {
-                Some(delivery) => self.push(&delivery),
-                None => return,
+    /// Adds a delivery and what is there already behind it, up to a chunk, and of a key with limits no more than is
+    /// paid for; how long to wait before it is sent.
+    fn gather(&mut self, first: Delivery) -> Duration {
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            let (records, bytes) = (self.frames.records(), self.frames.len());
+            self.reader.note(&delivery);
+            self.ended |= matches!(delivery, Delivery::End(_));
+            self.frames.push(&delivery);
+            let (records, bytes) = (self.frames.records() - records, self.frames.len() - bytes);
+            let wait = self.key.usage().charge(records, bytes as u64, Instant::now());
+            if self.ended || !wait.is_zero() || self.frames.len() >= CHUNK {
+                return wait;
             }
+            next = self.reader.try_next();
         }
-    }
-
-    fn push(&mut self, delivery: &Delivery) {
-        if matches!(delivery, Delivery::Signal { seq: None, signal } if signal.event == Event::Gap) {
-            self.counted.gap(self.reader.missed());
-        }
-        self.ended |= matches!(delivery, Delivery::End(_));
-        self.frames.push(delivery);
+        Duration::ZERO
     }
 
     /// Waits for as long as the key's limits ask for what is about to be sent. Who is cut meanwhile does not get it.
-    async fn pay(&mut self) {
-        let wait = self.key.usage().charge(self.frames.records(), self.frames.len() as u64, Instant::now());
+    async fn pay(&mut self, wait: Duration) {
         if wait.is_zero() {
             return;
         }
@@ -272,34 +251,8 @@ impl Follow {
             self.frames.clear();
         }
         self.frames.show(sees);
+        self.reader.deliver_at_most(key.records_of_a_delivery());
         self.key = key;
         Ok(())
-    }
-}
-
-/// Counts a reader, and what it missed, for as long as it lives.
-struct Counted {
-    metrics: Arc<Metrics>,
-    missed: u64,
-}
-
-impl Counted {
-    fn new(metrics: &Arc<Metrics>) -> Self {
-        metrics.readers.inc();
-        Self { metrics: Arc::clone(metrics), missed: 0 }
-    }
-
-    /// A gap was told, and so many records were missed in all.
-    fn gap(&mut self, missed: u64) {
-        self.metrics.gaps.inc();
-        let labels = DroppedLabels { reason: Dropped::ReaderBehind };
-        self.metrics.dropped.get_or_create(&labels).inc_by(missed - self.missed);
-        self.missed = missed;
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.metrics.readers.dec();
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use tokio::sync::watch;
 
-use super::{Backlog, LiveStream, StreamEnd};
+use super::{Backlog, From, LiveStream, ReadFrom, Reader, Seq, Start, StreamEnd};
 
 /// The name of a declared stream: its subscription's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +76,35 @@ pub struct Located {
     pub stream: Arc<LiveStream>,
     /// Its past from before the ring, where the source has one.
     pub backlog: Option<Arc<dyn Backlog>>,
+}
+
+impl Located {
+    /// A reader of what the ring holds and gets.
+    pub fn resume(&self, from: ReadFrom) -> Reader {
+        Reader::open(Arc::clone(&self.stream), from).behind(&self.gate)
+    }
+
+    /// A reader that first gets the past as `from` wants it: the source's own or, where it keeps none, what the ring
+    /// still holds. Signals count as lines there.
+    pub fn read(&self, from: From) -> Reader {
+        match &self.backlog {
+            Some(past) => Reader::open_with_past(Arc::clone(&self.stream), past.as_ref(), from).behind(&self.gate),
+            None => self.resume(self.ring_start(from)),
+        }
+    }
+
+    fn ring_start(&self, from: From) -> ReadFrom {
+        match (from.start, from.lines) {
+            (Start::Now, _) => ReadFrom::Now,
+            (Start::At(time), _) => ReadFrom::Time(time),
+            (Start::Beginning, None) => ReadFrom::Oldest,
+            (Start::Beginning, Some(lines)) => {
+                let (held, _) = self.stream.held();
+                let seq = Seq(self.stream.next_seq().0.saturating_sub(lines.min(held)));
+                ReadFrom::Seq { epoch: self.stream.epoch(), seq }
+            }
+        }
+    }
 }
 
 /// All live, declared streams.

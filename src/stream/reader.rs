@@ -7,10 +7,10 @@ use futures::StreamExt;
 use tokio::sync::watch;
 
 use super::Gate;
-use super::backlog::{Backlog, BacklogItem, BacklogStream, From};
+use super::backlog::{Backlog, BacklogItem, BacklogStream, From, Start};
 use super::ring::{Entry, Held, Item, LiveStream, Located, Read, ReadFrom, Seq, StreamEnd, Watch};
 use super::trail::{SeenWindow, Trail};
-use crate::record::{Batch, Event, Level, Origin, Reading, Signal, Time};
+use crate::record::{Batch, Event, Level, Line, Origin, Reading, Signal, Time};
 
 /// How much a reader takes from the ring at a time, in bytes of cost.
 const READ_BYTES: usize = 256 * 1024;
@@ -49,6 +49,7 @@ pub struct Reader {
     watch: Watch,
     cursor: Seq,
     past: Option<BacklogStream>,
+    again: Option<Again>,
     trails: HashMap<Arc<Origin>, Trail>,
     windows: HashMap<Arc<Origin>, SeenWindow>,
     /// Records of one delivery at most.
@@ -59,15 +60,22 @@ pub struct Reader {
     gate: Option<watch::Receiver<Option<Arc<StreamEnd>>>>,
 }
 
+/// What of the ring a reader that was rewound leaves out.
+#[derive(Clone, Copy)]
+struct Again {
+    /// Records with lower numbers were given before.
+    until: Seq,
+    /// Of those, none that is older is given again.
+    time: Time,
+}
+
 impl Reader {
     /// A reader of what the ring holds and gets.
     pub fn open(stream: Arc<LiveStream>, from: ReadFrom) -> Self {
         let (mut reader, located) = Self::at(&stream, from);
+        // Whoever asks for a time wants what there is from then on, and may ask for any.
         if located == Located::OtherEpoch {
-            let text = "the stream was started anew since; it goes on with the oldest record it holds, some may be \
-                        missing or come again";
-            let signal = Arc::new(Signal::new(Level::Warning, Event::Gap, Time::now(), text));
-            reader.ready.push_back(Delivery::Signal { seq: None, signal });
+            reader.tell(located);
         }
         reader
     }
@@ -82,6 +90,46 @@ impl Reader {
         reader
     }
 
+    /// Begins again at `time`, for a client that did not get all that this reader gave: with the past from then on,
+    /// where there is a `backlog`, and with what the ring holds beside it, of containers that are gone too. Every
+    /// record that is no older comes once; none that is older and was given comes again.
+    pub fn rewind(&mut self, backlog: Option<&dyn Backlog>, time: Time) {
+        let number = |delivery: &Delivery| match delivery {
+            Delivery::Records { first, .. } => *first,
+            Delivery::Reading { seq, .. } => Some(*seq),
+            Delivery::Signal { seq, .. } => *seq,
+            Delivery::End(_) => None,
+        };
+        let until = self.ready.iter().find_map(number).unwrap_or(self.cursor);
+        // The cursor comes first: what arrives while the past is fetched is in the ring.
+        let (cursor, located) = self.stream.locate(ReadFrom::Time(time));
+        self.cursor = cursor.min(until);
+        self.again = Some(Again { until, time });
+        (self.ready, self.ended) = (VecDeque::new(), None);
+        (self.trails, self.windows) = (HashMap::new(), HashMap::new());
+        self.past = backlog.map(|backlog| backlog.fetch(From { start: Start::At(time), ..From::default() }));
+        if self.past.is_none() {
+            self.tell(located);
+        }
+    }
+
+    /// Tells where the ring could not begin as it was asked to.
+    fn tell(&mut self, located: Located) {
+        let text = match located {
+            Located::Exact => return,
+            Located::OtherEpoch => {
+                "the stream was started anew since; it goes on with the oldest record it holds, some may be missing or \
+                 come again"
+            }
+            Located::Younger => {
+                "the stream no longer holds all that was written since then; it goes on with the oldest record it \
+                 holds, some may be missing"
+            }
+        };
+        let signal = Arc::new(Signal::new(Level::Warning, Event::Gap, Time::now(), text));
+        self.ready.push_back(Delivery::Signal { seq: None, signal });
+    }
+
     fn at(stream: &LiveStream, from: ReadFrom) -> (Self, Located) {
         let (stream, watch) = stream.join();
         let (cursor, located) = stream.locate(from);
@@ -90,6 +138,7 @@ impl Reader {
             watch,
             cursor,
             past: None,
+            again: None,
             trails: HashMap::new(),
             windows: HashMap::new(),
             ready: VecDeque::new(),
@@ -268,11 +317,17 @@ impl Reader {
     /// Gives the lines of a batch that the past has not given already: one delivery for each run of them, so
     /// that every line keeps its number.
     fn give_unseen(&mut self, first: Seq, batch: Arc<Batch>) {
-        let Some(window) = self.windows.get_mut(batch.origin()) else {
+        let again = self.again.filter(|again| first < again.until);
+        let mut window = self.windows.get_mut(batch.origin());
+        if again.is_none() && window.is_none() {
             return self.give(first, Some(batch));
+        }
+        let is_new = |(index, line): (u64, &Line)| {
+            let unseen = window.as_mut().is_none_or(|window| window.is_new(line.time, batch.text(line)));
+            unseen && again.is_none_or(|again| line.time >= again.time || first.0 + index >= again.until.0)
         };
-        let mut new: Vec<bool> = batch.lines().iter().map(|line| window.is_new(line.time, batch.text(line))).collect();
-        if window.passed() {
+        let mut new: Vec<bool> = (0..).zip(batch.lines()).map(is_new).collect();
+        if window.is_some_and(|window| window.passed()) {
             self.windows.remove(batch.origin());
         }
         new.push(false);

@@ -264,7 +264,12 @@ impl Held {
             ReadFrom::Oldest => (oldest, Located::Exact),
             ReadFrom::Seq { epoch, seq } if epoch == self.epoch => (seq.min(ring.next), Located::Exact),
             ReadFrom::Seq { .. } => (oldest, Located::OtherEpoch),
-            ReadFrom::Time(time) => (ring.at_time(time), Located::Exact),
+            ReadFrom::Time(time) => {
+                let seq = ring.at_time(time);
+                // Where the oldest held is wanted already, what was wanted may have stood before it.
+                let cut = seq == ring.oldest() && seq > Seq(0);
+                (seq.max(oldest), if cut { Located::Younger } else { Located::Exact })
+            }
         }
     }
 
@@ -295,6 +300,8 @@ pub(super) enum Located {
     Exact,
     /// The number was of another life of the stream; reading begins with the oldest held.
     OtherEpoch,
+    /// The ring may not reach back to the time any more; reading begins with the oldest held.
+    Younger,
 }
 
 impl Ring {

@@ -5,6 +5,7 @@ mod end;
 mod join;
 mod model;
 mod resume;
+mod rewind;
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::message::{Dialect, Malformed, Request};
-use crate::record::{Level, Signal};
+use crate::record::{Level, Signal, Time};
 
 /// The version in which answers of the channel dialects name an action.
 fn action_name(request: &Request) -> &'static str {
@@ -42,18 +42,31 @@ pub fn accepted(request: &Request, instance: &str, reconnect_key: &str) -> Strin
 
 /// A request that is not a start was granted.
 pub fn granted(request: &Request, text: &str) -> String {
-    match request.dialect {
+    Value::Object(grant(request, text)).to_string()
+}
+
+/// A client was given its instance back, from this time on where it asked for one.
+pub fn reconnected(request: &Request, again_from: Option<Time>) -> String {
+    let mut answer = grant(request, "Reconnected");
+    answer.extend(again_from.map(|time| ("startTime".to_owned(), time.millis().into())));
+    Value::Object(answer).to_string()
+}
+
+fn grant(request: &Request, text: &str) -> Map<String, Value> {
+    let mut answer = match request.dialect {
         Dialect::Classic => {
-            json!({"action": action_name(request), "flow": "response", "instance": request.instance, "text": text})
-                .to_string()
+            let fields =
+                [("action", action_name(request)), ("flow", "response"), ("instance", request.instance.as_str())];
+            fields.map(|(key, value)| (key.to_owned(), value.into())).into_iter().collect()
         }
         dialect => {
             let mut answer = base(dialect, action_name(request), "response", &request.channel, &request.instance);
             answer.insert("level".into(), "info".into());
-            answer.insert("text".into(), text.into());
-            Value::Object(answer).to_string()
+            answer
         }
-    }
+    };
+    answer.insert("text".into(), text.into());
+    answer
 }
 
 /// A request was refused. A refused start has no instance.
@@ -69,7 +82,7 @@ pub fn malformed(problem: &Malformed) -> String {
 fn error(dialect: Dialect, action: &str, channel: &str, instance: &str, text: &str) -> String {
     match dialect {
         Dialect::Classic => {
-            let now = crate::record::Time::now().rfc3339();
+            let now = Time::now().rfc3339();
             json!({"type": "error", "instance": instance, "text": text, "timestamp": now}).to_string()
         }
         dialect => {
@@ -151,7 +164,7 @@ pub struct AlertLine<'l> {
     /// Who wrote it.
     pub origin: &'l crate::record::Origin,
     /// When.
-    pub time: crate::record::Time,
+    pub time: Time,
     /// The line.
     pub text: &'l [u8],
 }

@@ -10,10 +10,10 @@ use super::answer::{self, AlertLine};
 use super::message::Dialect;
 use crate::access::{Authoriser, Denied, Key, KeyRing, KeyState, PodPermit, StreamPermit};
 use crate::api::{CompiledSelection, Scope, Service};
+use crate::endpoint::counted::Counted;
 use crate::endpoint::websocket::{End, Socket, Text};
 use crate::record::{Batch, Encoded, Event, Level, Origin, Reading, Signal, Time, Wire, encode};
-use crate::stream::{Delivery, Reader, StreamName};
-use crate::telemetry::{Dropped, DroppedLabels, Metrics};
+use crate::stream::{Backlog, Delivery, StreamName};
 use crate::worker::Lease;
 
 /// What an instance delivers beside signals, which all deliver.
@@ -82,13 +82,14 @@ pub(super) struct Instance {
     pub delivers: Delivers,
     pub granted: Granted,
     pub key: Arc<Key>,
-    pub reader: Reader,
+    pub reader: Counted,
+    /// The past of what is read, where there is one that can be had again.
+    pub past: Option<Arc<dyn Backlog>>,
     pub paused: bool,
     /// Containers that were announced at the start, whose own signal may still be on its way.
     pub announced: HashSet<Arc<Origin>>,
     pub(super) _held: Held,
     pub(super) resume_at: Option<Instant>,
-    pub(super) missed: u64,
 }
 
 /// What an instance keeps alive or counts against a limit.
@@ -103,7 +104,7 @@ const TURN_BYTES: usize = 512 * 1024;
 impl Instance {
     /// Waits until something happens. Cancel-safe.
     pub async fn next(&mut self) -> Happening {
-        let (paused, resume_at, reader) = (self.paused, self.resume_at, &mut self.reader);
+        let (paused, resume_at, reader) = (self.paused, self.resume_at, &mut *self.reader);
         let delivery = async {
             // Whoever waits learns of the end all the same.
             if paused {
@@ -125,16 +126,12 @@ impl Instance {
     }
 
     /// Writes a delivery and what is ready behind it; the last is flushed. The stream's end, where it came.
-    pub async fn deliver(
-        &mut self,
-        first: Delivery,
-        socket: &mut Socket,
-        metrics: &Metrics,
-    ) -> Result<Option<String>, End> {
+    pub async fn deliver(&mut self, first: Delivery, socket: &mut Socket) -> Result<Option<String>, End> {
         let mut turn = 0;
         let mut next = Some(first);
         self.resume_at = None;
         while let Some(delivery) = next {
+            self.reader.note(&delivery);
             let (records, bytes) = match delivery {
                 Delivery::Records { batch, .. } => (batch.len(), self.feed_batch(&batch, socket).await?),
                 Delivery::Reading { reading, .. } => (1, self.feed_reading(&reading, socket).await?),
@@ -146,7 +143,7 @@ impl Instance {
                     return Ok(Some(end.text.clone()));
                 }
             };
-            self.count(records as u64, bytes as u64, metrics);
+            self.charge(records as u64, bytes as u64);
             turn += bytes;
             let over = turn >= TURN_BYTES || self.resume_at.is_some();
             next = if over { None } else { self.reader.try_next() };
@@ -197,17 +194,15 @@ impl Instance {
         feed_messages(&reading.encoded_at(*wire, Time(0)), prefix, socket).await
     }
 
-    fn count(&mut self, records: u64, bytes: u64, metrics: &Metrics) {
-        let missed = self.reader.missed();
-        if missed > self.missed {
-            metrics.gaps.inc();
-            let labels = DroppedLabels { reason: Dropped::ReaderBehind };
-            metrics.dropped.get_or_create(&labels).inc_by(missed - self.missed);
-            self.missed = missed;
-        }
+    fn charge(&mut self, records: u64, bytes: u64) {
         let now = Instant::now();
         let wait = self.key.usage().charge(records, bytes, now);
         self.resume_at = (!wait.is_zero()).then(|| now + wait);
+    }
+
+    /// Begins again at `time`, because what was written since may not have arrived.
+    pub fn rewind(&mut self, time: Time) {
+        self.reader.rewind(self.past.as_deref(), time);
     }
 
     /// Goes on with the key as it is now, where that grants the same.
@@ -215,6 +210,7 @@ impl Instance {
         let successor = keyring.successor(&self.key, Time::now())?;
         let same = self.granted.holds(authoriser, &successor)?;
         if same {
+            self.reader.deliver_at_most(successor.records_of_a_delivery());
             self.key = successor;
         }
         Ok(same)

@@ -3,6 +3,8 @@
 //! Everything here is hostile until read: each field is taken by name, with its type checked, and no error repeats a
 //! value, because it may be a key.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 
 use crate::api::pattern::split_list;
@@ -67,6 +69,8 @@ pub enum Action {
     Reconnect {
         /// Proves that the instance is the client's.
         proof: Option<Key>,
+        /// From when on everything is sent again: what was on its way when the socket was lost.
+        start_time: Option<Time>,
     },
 }
 
@@ -214,6 +218,7 @@ fn forget_keys(map: &mut Map<String, Value>) {
 }
 
 /// The fields of a message, read with their types checked.
+#[derive(Clone, Copy)]
 struct Fields<'m>(&'m Map<String, Value>);
 
 impl Fields<'_> {
@@ -242,7 +247,9 @@ impl Fields<'_> {
             "continue" => Action::Continue,
             "modify" => Action::Modify,
             "ping" => Action::Ping,
-            "reconnect" => Action::Reconnect { proof: self.proof()? },
+            "reconnect" => {
+                Action::Reconnect { proof: self.proof()?, start_time: self.options(dialect)?.time("startTime")? }
+            }
             other => return Err(format!("Unknown action \"{other}\".")),
         })
     }
@@ -259,15 +266,25 @@ impl Fields<'_> {
         Ok(self.text("accessKey")?.filter(|key| !key.is_empty()).map(Key))
     }
 
+    /// The object `data`; an empty one where there is none.
+    fn data(&self) -> Result<Self, String> {
+        static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        match self.0.get("data") {
+            None | Some(Value::Null) => Ok(Fields(&EMPTY)),
+            Some(Value::Object(data)) => Ok(Fields(data)),
+            Some(_) => Err("The field \"data\" must be an object.".into()),
+        }
+    }
+
+    /// The options of the channels stand in `data`, those of the classic dialect may stand beside the rest.
+    fn options(&self, dialect: Dialect) -> Result<Self, String> {
+        let data = self.data()?;
+        Ok(if dialect == Dialect::Classic && data.0.is_empty() { *self } else { data })
+    }
+
     fn start(&self, dialect: Dialect) -> Result<Start, String> {
-        // The options of the channels stand in `data`; a declared name and the rest may stand beside it.
-        let empty = Map::new();
-        let data = match self.0.get("data") {
-            None | Some(Value::Null) => Fields(&empty),
-            Some(Value::Object(data)) => Fields(data),
-            Some(_) => return Err("The field \"data\" must be an object.".into()),
-        };
-        let options = if dialect == Dialect::Classic && data.0.is_empty() { self } else { &data };
+        // A declared name and the rest may stand beside the options.
+        let (data, options) = (self.data()?, self.options(dialect)?);
         let groups = self.list("group")?;
         Ok(Start {
             key: self.key()?,
@@ -288,9 +305,7 @@ impl Fields<'_> {
             previous: options.flag("previous")?,
             max_messages: options.number("maxMessages")?,
             from_start: options.flag("fromStart")?,
-            start_time: options
-                .number("startTime")?
-                .map(|millis| Time(millis.min(i64::MAX as u64 / 1_000_000) as i64 * 1_000_000)),
+            start_time: options.time("startTime")?,
             last_event: first(self.text("lastEventId")?, data.text("lastEventId")?, None),
             alerts: [
                 options.patterns("regexInfo")?,
@@ -343,6 +358,12 @@ impl Fields<'_> {
             Some(Value::String(text)) => text.parse().map(Some).map_err(|_| wrong()),
             Some(_) => Err(wrong()),
         }
+    }
+
+    /// A time in milliseconds since 1970.
+    fn time(&self, field: &str) -> Result<Option<Time>, String> {
+        let time = |millis: u64| Time(millis.min(i64::MAX as u64 / 1_000_000) as i64 * 1_000_000);
+        Ok(self.number(field)?.map(time))
     }
 
     /// A comma list, or an array of strings.

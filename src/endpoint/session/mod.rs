@@ -154,7 +154,7 @@ impl Session {
         let signal = Signal::new(Level::Warning, Event::Ended, Time::now(), text);
         for instance in &mut self.instances {
             while let Some(delivery) = instance.reader.try_next() {
-                if instance.deliver(delivery, socket, &self.services.metrics).await.is_err() {
+                if instance.deliver(delivery, socket).await.is_err() {
                     return;
                 }
             }
@@ -168,7 +168,7 @@ impl Session {
         self.turn = index + 1;
         match happening {
             Happening::Delivery(delivery) => {
-                let ended = self.instances[index].deliver(delivery, socket, &self.services.metrics).await?;
+                let ended = self.instances[index].deliver(delivery, socket).await?;
                 if ended.is_some() {
                     drop(self.take(index));
                 }
@@ -220,7 +220,9 @@ impl Session {
         };
         match &request.action {
             Action::Start(start) => self.start(&request, start, socket).await,
-            Action::Reconnect { proof } => self.reconnect(&request, proof.as_ref(), socket).await,
+            Action::Reconnect { proof, start_time } => {
+                self.reconnect(&request, proof.as_ref(), *start_time, socket).await
+            }
             Action::Ping => socket.send(answer::granted(&request, "OK").into()).await.map(|()| Next::On),
             _ => {
                 let answer = self.act(&request);
@@ -277,21 +279,32 @@ impl Session {
         started
     }
 
-    async fn reconnect(&mut self, request: &Request, proof: Option<&Proof>, socket: &mut Socket) -> Result<Next, End> {
-        let answer = match self.try_reconnect(request, proof) {
+    async fn reconnect(
+        &mut self,
+        request: &Request,
+        proof: Option<&Proof>,
+        again_from: Option<Time>,
+        socket: &mut Socket,
+    ) -> Result<Next, End> {
+        let answer = match self.try_reconnect(request, proof, again_from) {
             Ok(()) => {
                 socket.started();
-                answer::granted(request, "Reconnected")
+                answer::reconnected(request, again_from)
             }
             Err(refusal) => answer::refused(request, &request.instance, &refusal.text(request.dialect)),
         };
         socket.send(answer.into()).await.map(|()| Next::On)
     }
 
-    fn try_reconnect(&mut self, request: &Request, proof: Option<&Proof>) -> Result<(), Refusal> {
+    fn try_reconnect(
+        &mut self,
+        request: &Request,
+        proof: Option<&Proof>,
+        again_from: Option<Time>,
+    ) -> Result<(), Refusal> {
         self.check_room()?;
         let reclaimed = proof.and_then(|proof| self.lobby.reclaim(&self.services, &request.instance, proof));
-        let Some(instance) = reclaimed else {
+        let Some(mut instance) = reclaimed else {
             let text = "Instance not found: it was stopped, has waited too long, or is not yours. Start again.";
             return Err(Refusal::Request(text.into()));
         };
@@ -300,6 +313,9 @@ impl Session {
         if let Err(denied) = key.allows_origin(self.origin.as_deref()).and_then(|()| self.connect(&key)) {
             self.lobby.admit(&self.services, vec![instance]);
             return Err(denied.into());
+        }
+        if let Some(time) = again_from {
+            instance.rewind(time);
         }
         self.instances.push(instance);
         Ok(())

@@ -11,9 +11,10 @@ use super::message::{Dialect, Request, Start};
 use crate::access::{Denied, Key, parse_scope};
 use crate::api::selection::{LabelSelector, View};
 use crate::api::{FilterSpec, PodLogsSource, PodSelection, Scope, Service, SourceSpec, StreamSubscriptionSpec};
+use crate::endpoint::counted::Counted;
 use crate::endpoint::services::Services;
 use crate::record::Origin;
-use crate::stream::{From as Past, ReadFrom, Reader, Seq, Start as PastStart, StreamName};
+use crate::stream::{Backlog, From as Past, ReadFrom, Reader, Seq, Start as PastStart, StreamName};
 use crate::worker::{Job, Sight};
 
 /// Why a start is refused.
@@ -94,7 +95,7 @@ pub(super) fn start(services: &Services, request: &Request, start: &Start, key: 
         Kind::Signal => Delivers::Signals,
         Kind::Alert => Delivers::Alerts(alert_patterns(&start.alerts)?),
     };
-    let Opened { mut reader, granted, lease, there } = match &start.subscription {
+    let Opened { reader, past, granted, lease, there } = match &start.subscription {
         Some(name) => open_declared(services, start, name, key)?,
         // Not taken for a selection of everything.
         None if request.channel == "subscription" => {
@@ -105,8 +106,8 @@ pub(super) fn start(services: &Services, request: &Request, start: &Start, key: 
         None => open_selection(services, start, kind, key)?,
     };
     let permit = key.usage().open_stream()?;
-    // Of a limited rate, a quarter of a second's worth at a time.
-    reader.deliver_at_most(key.limits().records_per_second.map(|records| records as usize / 4));
+    let mut reader = Counted::new(reader, &services.metrics);
+    reader.deliver_at_most(key.records_of_a_delivery());
     let instance = Instance {
         id,
         reconnect_key: Uuid::new_v4().to_string(),
@@ -116,17 +117,18 @@ pub(super) fn start(services: &Services, request: &Request, start: &Start, key: 
         granted,
         key: Arc::clone(key),
         reader,
+        past,
         paused: false,
         announced: there.iter().cloned().collect::<HashSet<_>>(),
         _held: Held { _lease: lease, _permit: permit },
         resume_at: None,
-        missed: 0,
     };
     Ok(Started { instance, there })
 }
 
 struct Opened {
     reader: Reader,
+    past: Option<Arc<dyn Backlog>>,
     granted: Granted,
     lease: Option<crate::worker::Lease>,
     there: Vec<Arc<Origin>>,
@@ -146,15 +148,12 @@ fn open_declared(services: &Services, start: &Start, name: &str, key: &Key) -> R
         );
         return Err(Refusal::Request(text));
     };
-    let past = past_of(start);
-    let reader = match (&start.last_event, &located.backlog) {
-        (Some(event), _) => Reader::open(located.stream, resume_point(event)?),
-        (None, Some(backlog)) if past.wants_past() => Reader::open_with_past(located.stream, backlog.as_ref(), past),
-        (None, None) if past.wants_past() => Reader::open(located.stream, ReadFrom::Oldest),
-        _ => Reader::open(located.stream, ReadFrom::Now),
+    let reader = match &start.last_event {
+        Some(event) => located.resume(resume_point(event)?),
+        None => located.read(past_of(start)),
     };
     let granted = Granted::Stream { scope, name };
-    Ok(Opened { reader: reader.behind(&located.gate), granted, lease: None, there: Vec::new() })
+    Ok(Opened { reader, past: located.backlog, granted, lease: None, there: Vec::new() })
 }
 
 fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> Result<Opened, Refusal> {
@@ -178,16 +177,17 @@ fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> 
     let invalid = |error: crate::worker::JobError| Refusal::Request(error.to_string());
     let job = Job::new(&spec, supervisor.default_ring(), Sight::Permitted(permit.clone())).map_err(invalid)?;
     let lease = supervisor.ensure(job).map_err(invalid)?;
-    let past = if kind == Kind::Log { past_of(start) } else { Past::default() };
+    let from = if kind == Kind::Log { past_of(start) } else { Past::default() };
     // The reader comes before the roster: a container that joins in between is in both, and told once.
     let stream = Arc::clone(lease.stream());
-    let reader = match lease.backlog() {
-        Some(backlog) => Reader::open_with_past(stream, backlog.as_ref(), past),
+    let past = lease.backlog();
+    let reader = match &past {
+        Some(past) => Reader::open_with_past(stream, past.as_ref(), from),
         None => Reader::open(stream, ReadFrom::Now),
     };
     let there = lease.roster();
     let granted = Granted::Pods { service, scope, selection: compiled, permit };
-    Ok(Opened { reader, granted, lease: Some(lease), there })
+    Ok(Opened { reader, past, granted, lease: Some(lease), there })
 }
 
 fn selection_of(start: &Start) -> Result<PodSelection, Refusal> {

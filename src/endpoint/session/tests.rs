@@ -62,7 +62,7 @@ fn a_message_without_action_and_flow_starts(#[case] message: Value) {
 #[case("continue", Action::Continue)]
 #[case("modify", Action::Modify)]
 #[case("ping", Action::Ping)]
-#[case("reconnect", Action::Reconnect { proof: None })]
+#[case("reconnect", Action::Reconnect { proof: None, start_time: None })]
 fn every_action_is_read_with_its_instance(#[case] action: &str, #[case] expected: Action) {
     let request = parse(&json!({"action": action, "channel": "log", "type": "signal", "instance": "i-1"})).unwrap();
     assert_eq!((request.action, request.instance.as_str()), (expected, "i-1"));
@@ -228,6 +228,20 @@ fn a_start_time_beyond_all_time_is_the_end_of_time() {
     assert_eq!(started(&with_option("startTime", json!(1_500))).start_time, Some(Time(1_500_000_000)));
     let far = started(&with_option("startTime", json!(u64::MAX))).start_time.unwrap();
     assert!(far.0 > i64::MAX - 1_000_000);
+}
+
+#[rstest]
+#[case(json!({"channel": "log", "type": "signal", "data": {"startTime": 1_500}}), Some(Time(1_500_000_000)))]
+#[case(json!({"channel": "log", "data": {"startTime": "1500"}}), Some(Time(1_500_000_000)))]
+#[case(json!({"type": "log", "startTime": 1_500}), Some(Time(1_500_000_000)))]
+#[case(json!({"channel": "log", "type": "signal"}), None)]
+fn whoever_reconnects_may_say_from_when_on(#[case] mut message: Value, #[case] expected: Option<Time>) {
+    message["action"] = json!("reconnect");
+    let request = parse(&message).unwrap();
+    assert_eq!(request.action, Action::Reconnect { proof: None, start_time: expected });
+    let answer: Value = serde_json::from_str(&answer::reconnected(&request, expected)).unwrap();
+    assert_eq!(answer.get("startTime"), expected.map(|time| json!(time.millis())).as_ref());
+    assert_eq!((&answer["action"], &answer["text"]), (&json!("reconnect"), &json!("Reconnected")));
 }
 
 #[test]
