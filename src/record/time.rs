@@ -46,6 +46,11 @@ impl Time {
         self.0.div_euclid(1_000_000)
     }
 
+    /// The time of so many milliseconds since the Unix epoch. Times outside 1677–2262 become the nearest that fits.
+    pub fn from_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
     /// This time moved by a number of nanoseconds, which may be negative.
     pub fn plus_nanos(self, nanos: i64) -> Self {
         Self(self.0.saturating_add(nanos))

@@ -12,6 +12,7 @@ mod backlog;
 mod catalogue;
 mod reader;
 mod ring;
+pub mod series;
 mod trail;
 
 // What a test spawns is joined by the test.
