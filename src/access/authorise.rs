@@ -26,6 +26,14 @@ impl Authoriser {
         Self { operator_namespace }
     }
 
+    /// Whether a key has a scope of a service at all, for what belongs to no namespace.
+    ///
+    /// # Errors
+    /// [`Denied`], naming the service or the scope that no grant has.
+    pub fn authorise_service(&self, key: &Key, service: Service, scope: Scope) -> Result<(), Denied> {
+        self.grants_of(key, service, scope).map(drop)
+    }
+
     /// Whether a key may use a declared stream.
     ///
     /// # Errors

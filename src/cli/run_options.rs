@@ -75,6 +75,10 @@ struct EndpointArgs {
     #[arg(long, env = "WEIR_KEY_IN_URL", hide_env_values = true)]
     #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     key_in_url: bool,
+    /// Let anyone watch the server's own numbers on /ws/metrics, without a key [default: only who holds one]
+    #[arg(long, env = "WEIR_PUBLIC_METRICS", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    public_metrics: bool,
     /// Open connections in all
     #[arg(long, value_name = "COUNT", env = "WEIR_MAX_CONNECTIONS", hide_env_values = true, default_value = "4096")]
     max_connections: String,
@@ -210,6 +214,7 @@ impl RunOptions {
             root_path: root_path(p, &self.endpoint.root_path),
             allowed_origins: origins(p, given(self.endpoint.allowed_origins.as_ref())),
             key_in_url: if self.endpoint.key_in_url { KeyInUrl::Accepted } else { KeyInUrl::Refused },
+            public_metrics: self.endpoint.public_metrics,
             socket: sessions.socket(p),
             instances_per_socket: p.number("--instances-per-socket", &sessions.instances_per_socket, 1..=10_000),
             waiting_instances: p.number("--waiting-instances", &sessions.waiting_instances, 0..=1_000_000),

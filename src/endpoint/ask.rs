@@ -36,10 +36,18 @@ impl Ask {
     /// # Errors
     /// 400 for credentials that cannot be understood or are several, 401 for none or a bad one, 403 for the origin.
     pub(super) fn admit(&self, services: &Services) -> Result<Arc<Key>, Problem> {
-        services.check_origin(&self.headers)?;
+        self.check_origin(services)?;
         let key = services.authenticate_request(self.presented(services)?.as_ref())?;
         key.allows_origin(self.origin()).inspect_err(|denied| services.count_refusal(denied))?;
         Ok(key)
+    }
+
+    /// Refuses a page that may not connect: for what is given without a key.
+    ///
+    /// # Errors
+    /// 403 for the origin.
+    pub(super) fn check_origin(&self, services: &Services) -> Result<(), Problem> {
+        services.check_origin(&self.headers)
     }
 
     /// What the request presents, not looked at.

@@ -15,9 +15,11 @@
 //! | `upgrade` | the request that turns a connection into a WebSocket |
 //! | `websocket` | one WebSocket with its limits |
 //! | `session` | the session socket, in three dialects |
+//! | `metrics_socket` | the metrics socket: the server's own numbers, or those of a declared stream, live |
 //! | `services` | what the routes need of the floors below |
 //! | `sse` | server-sent events |
 //! | `routes` | all routes together |
+//! | `traffic` | counts requests and their answers |
 //! | `ask` | a request as the routes see it, and who asks |
 //! | `counted` | a reader as Weir's own metrics see it |
 //! | `config` | what clients of the session protocol ask before they connect |
@@ -36,6 +38,7 @@ pub mod drain;
 pub mod health;
 mod key_admin;
 mod key_wire;
+mod metrics_socket;
 pub mod origin;
 pub mod reply;
 pub mod routes;
@@ -47,6 +50,7 @@ mod streams;
 mod subscriptions;
 mod tickets;
 pub mod tls;
+mod traffic;
 pub mod upgrade;
 pub mod websocket;
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use warp::Filter as _;
 use warp::filters::BoxedFilter;
-use warp::reply::Response;
+use warp::reply::{Reply, Response};
 
 use super::services::Services;
-use super::{config, health, key_admin, reply, session, streams, subscriptions, tickets};
+use super::{config, health, key_admin, metrics_socket, reply, session, streams, subscriptions, tickets, traffic};
 
 /// Everything that the endpoint serves. Every request gets an answer, errors as JSON.
 pub fn routes(services: Arc<Services>) -> BoxedFilter<(Response,)> {
@@ -15,7 +15,9 @@ pub fn routes(services: Arc<Services>) -> BoxedFilter<(Response,)> {
     let api = subscriptions::routes(&services).or(streams::routes(&services)).unify();
     let api = api.or(tickets::routes(&services)).unify();
     let api = api.or(session::routes(Arc::clone(&services))).unify();
-    probes.or(api).unify().or(beside_the_session(&services)).unify().recover(reply::recover).unify().boxed()
+    let api = api.or(metrics_socket::routes(&services)).unify();
+    let all = probes.or(api).unify().or(beside_the_session(&services)).unify();
+    all.recover(reply::recover).unify().with(traffic::counted(&services)).map(Reply::into_response).boxed()
 }
 
 /// The REST part of the session protocol, at the root and below the further path.

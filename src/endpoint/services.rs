@@ -27,6 +27,10 @@ pub struct EndpointOptions {
     pub allowed_origins: Vec<String>,
     /// Whether a key may stand in a URL.
     pub key_in_url: KeyInUrl,
+    /// Whether the server's own numbers may be watched on the metrics socket without a key; false.
+    pub public_metrics: bool,
+    /// After how long a silence the metrics socket sends a heartbeat; 30 s.
+    pub heartbeat: std::time::Duration,
     /// Limits of one socket.
     pub socket: SocketLimits,
     /// How responses of events behave.
@@ -45,6 +49,8 @@ impl Default for EndpointOptions {
             root_path: "/kwirth".into(),
             allowed_origins: Vec::new(),
             key_in_url: KeyInUrl::default(),
+            public_metrics: false,
+            heartbeat: std::time::Duration::from_secs(30),
             socket: SocketLimits::default(),
             events: EventLimits::default(),
             instances_per_socket: 256,

@@ -59,6 +59,8 @@ label! {
         Truncated = "truncated",
         /// History was full or older than asked for.
         History = "history",
+        /// A newer one took its place before a slow client of the metrics socket had taken it.
+        Superseded = "superseded",
     }
 }
 
@@ -117,6 +119,66 @@ label! {
         WebSocket = "websocket",
         /// A response of server-sent events.
         Sse = "sse",
+    }
+}
+
+label! {
+    /// Which part of the endpoint a request was for. Never its path, which comes from outside.
+    Route {
+        /// The session socket.
+        Session = "session",
+        /// The metrics socket.
+        MetricsSocket = "metrics_socket",
+        /// Declared streams, as events or lines.
+        Streams = "streams",
+        /// The list of declared streams.
+        Subscriptions = "subscriptions",
+        /// Tickets.
+        Tickets = "tickets",
+        /// Access keys managed over REST.
+        Keys = "keys",
+        /// What clients of the session protocol ask before they connect.
+        Config = "config",
+        /// Health checks.
+        Health = "health",
+        /// The scrape of these metrics.
+        Scrape = "scrape",
+        /// Anything else; most often paths that there are not.
+        Other = "other",
+    }
+}
+
+label! {
+    /// The first digit of an HTTP status.
+    CodeClass {
+        /// 1xx; here that is a connection that became a WebSocket.
+        Informational = "1xx",
+        /// 2xx.
+        Success = "2xx",
+        /// 3xx.
+        Redirection = "3xx",
+        /// 4xx.
+        ClientError = "4xx",
+        /// 5xx.
+        ServerError = "5xx",
+    }
+}
+
+impl CodeClass {
+    /// The class of a status.
+    pub fn of(status: http::StatusCode) -> Self {
+        match status.as_u16() {
+            ..200 => Self::Informational,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+
+    /// Whether the request failed.
+    pub const fn is_error(self) -> bool {
+        matches!(self, Self::ClientError | Self::ServerError)
     }
 }
 

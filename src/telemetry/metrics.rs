@@ -1,6 +1,9 @@
 //! Every counter that Weir keeps about itself.
 
-use super::{AuthFailure, Category, Dropped, Kind, Outcome, Readiness, Reconnect, Service, Transport, UpstreamKind};
+use super::{
+    AuthFailure, Category, CodeClass, Dropped, Kind, Outcome, Readiness, Reconnect, Route, Service, Transport,
+    UpstreamKind,
+};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -47,6 +50,16 @@ pub struct Metrics {
     pub tls_handshake_failures: Counter,
     /// Clients that were not let in.
     pub auth_failures: Family<AuthFailureLabels, Counter>,
+    /// Requests that were answered.
+    pub http_requests: Family<RequestLabels, Counter>,
+    /// How long it took until an answer began, in seconds.
+    pub http_request_duration: Histograms<RouteLabels>,
+    /// The same, all together, in nanoseconds.
+    pub(super) answering: Counter,
+    /// Snapshots that were computed and encoded for the metrics socket, each for all who ask for the same.
+    pub snapshots_encoded: Counter,
+    /// Snapshots that were sent to clients of the metrics socket.
+    pub snapshots_sent: Counter,
     /// How long one reconciliation takes, in seconds, by controller.
     pub reconcile_duration: Histograms<KindLabels>,
     /// Reconciliations that failed.
@@ -97,6 +110,11 @@ impl Metrics {
                 connections_refused: add(r, "connections_refused", "Connections turned away at a cap"),
                 tls_handshake_failures: add(r, "tls_handshake_failures", "TLS handshakes that failed or took too long"),
                 auth_failures: add(r, "auth_failures", "Clients that were not let in, by reason"),
+                http_requests: add(r, "http_requests", "Requests answered, by part of the endpoint and status"),
+                http_request_duration: durations(r, "http_request_duration", "Time until an answer began"),
+                answering: Counter::default(),
+                snapshots_encoded: add(r, "metrics_snapshots_encoded", "Snapshots encoded for the metrics socket"),
+                snapshots_sent: add(r, "metrics_snapshots_sent", "Snapshots sent to clients of the metrics socket"),
                 reconcile_duration: durations(r, "reconcile_duration", "Time of one reconciliation"),
                 reconcile_errors: add(r, "reconcile_errors", "Reconciliations that failed"),
                 objects: add(r, "objects", "Objects known, by kind and Ready condition"),
@@ -134,6 +152,13 @@ impl Metrics {
         self.auth_failures.get_or_create(&AuthFailureLabels { reason }).inc();
     }
 
+    /// Counts an answered request and the time until its answer began.
+    pub fn answered(&self, route: Route, status: http::StatusCode, took: Duration) {
+        self.http_requests.get_or_create(&RequestLabels { route, code_class: CodeClass::of(status) }).inc();
+        self.http_request_duration.get_or_create(&RouteLabels { route }).observe(took.as_secs_f64());
+        self.answering.inc_by(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
     /// Observes the duration of one reconciliation.
     pub fn reconciled(&self, controller: Kind, took: Duration) {
         self.reconcile_duration.get_or_create(&KindLabels { controller }).observe(took.as_secs_f64());
@@ -157,6 +182,12 @@ impl Metrics {
         }
         for &reason in AuthFailure::ALL {
             drop(self.auth_failures.get_or_create(&AuthFailureLabels { reason }));
+        }
+        for &route in Route::ALL {
+            drop(self.http_request_duration.get_or_create(&RouteLabels { route }));
+            for code_class in [CodeClass::Success, CodeClass::ClientError, CodeClass::ServerError] {
+                drop(self.http_requests.get_or_create(&RequestLabels { route, code_class }));
+            }
         }
         self
     }
@@ -217,6 +248,22 @@ labels! {
     TransportLabels {
         /// How it is connected.
         transport: Transport,
+    }
+}
+labels! {
+    /// Labels of an answered request.
+    RequestLabels {
+        /// What it was for.
+        route: Route,
+        /// How it was answered.
+        code_class: CodeClass,
+    }
+}
+labels! {
+    /// Labels of the time until an answer began.
+    RouteLabels {
+        /// What was asked for.
+        route: Route,
     }
 }
 labels! {

@@ -7,16 +7,21 @@
 //! | `category` | [`Category`], the four ways in which something fails |
 //! | `labels` | the closed sets of values that a metric label may take |
 //! | `metrics` | [`Metrics`], every counter that Weir keeps about itself |
+//! | `overview` | [`Overview`], the few numbers of them that the metrics socket shows |
 //! | `logging` | the process's log on stderr |
 
 mod category;
 mod labels;
 pub mod logging;
 mod metrics;
+mod overview;
 
 pub use category::Category;
-pub use labels::{AuthFailure, Dropped, Kind, Outcome, Readiness, Reconnect, Service, Transport, UpstreamKind};
+pub use labels::{
+    AuthFailure, CodeClass, Dropped, Kind, Outcome, Readiness, Reconnect, Route, Service, Transport, UpstreamKind,
+};
 pub use metrics::{
     AuthFailureLabels, Connected, DroppedLabels, Exposition, KindLabels, Metrics, ObjectLabels, ReconcileErrorLabels,
-    ReconnectLabels, ServiceLabels, TransportLabels, UpstreamLabels,
+    ReconnectLabels, RequestLabels, RouteLabels, ServiceLabels, TransportLabels, UpstreamLabels,
 };
+pub use overview::Overview;

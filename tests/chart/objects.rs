@@ -117,7 +117,7 @@ fn the_binary_gets_its_options() {
             "clusterName": "north", "logFormat": "text", "log": "weir=debug", "rootPath": "/w",
             "maxConnections": 100, "maxConnectionsPerIp": 10, "maxMessageBytes": 65536, "maxLineBytes": 1048576,
             "ringRecords": 10_000_000, "ringBytes": 1_073_741_824, "drainTimeoutSeconds": 5,
-            "allowedOrigins": ["https://a.example.com", "https://b.example.com"],
+            "allowedOrigins": ["https://a.example.com", "https://b.example.com"], "publicMetrics": true,
         },
         "listen": {"address": "[::]", "port": 9000},
         "extraEnv": [{"name": "KUBECONFIG", "value": "/etc/kube/config"}],
@@ -137,6 +137,7 @@ fn the_binary_gets_its_options() {
         ("WEIR_RING_BYTES", "1073741824"),
         ("WEIR_DRAIN_TIMEOUT", "5s"),
         ("WEIR_ALLOWED_ORIGINS", "https://a.example.com,https://b.example.com"),
+        ("WEIR_PUBLIC_METRICS", "true"),
         ("WEIR_LISTEN", "[::]:9000"),
         ("KUBECONFIG", "/etc/kube/config"),
     ] {
