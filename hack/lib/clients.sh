@@ -4,7 +4,7 @@
 need_clients() {
   command -v node >/dev/null || need_packages nodejs
   command -v npm >/dev/null || need_packages npm
-  node -e 'process.exit(parseInt(process.versions.node) < 20)' ||
+  node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' ||
     die "Node.js $(node --version) is too old: the clients need 20 or later"
   python3 -c 'import venv, ensurepip' 2>/dev/null || need_packages python3-venv
   [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || need_packages chromium
