@@ -1,10 +1,14 @@
-//! What the documents say, line by line.
+//! What the document of the text format says, line by line; what OpenMetrics says, in a module of its own.
+
+mod open_metrics;
+mod property;
+mod reference;
 
 use std::borrow::Cow;
 
 use rstest::rstest;
 
-use super::{Entry, Exposition, Format, LineError, MetricType, Reason, Sample, unescape};
+use super::{Entry, Exemplar, Exposition, Format, LineError, MetricType, Reason, Sample, unescape};
 use crate::record::Time;
 
 fn entries(page: &str, format: Format) -> Vec<Result<Entry<'_>, LineError>> {
@@ -167,4 +171,102 @@ fn a_bad_line_is_told_with_its_number_and_the_next_is_read() {
 fn a_text_without_backslash_is_not_copied() {
     assert!(matches!(unescape("plain"), Cow::Borrowed("plain")));
     assert_eq!(unescape(r#"\\\n\"\x\"#), "\\\n\"\\x\\");
+}
+
+#[rstest]
+#[case::plain("# HELP up Whether it is up.\n", "up", "Whether it is up.")]
+#[case::escapes("# HELP up C:\\\\DIR\\nnext \\\"line\\\"\n", "up", "C:\\DIR\nnext \\\"line\\\"")]
+#[case::blanks("\t#  HELP \t up  two  blanks \n", "up", "two  blanks ")]
+#[case::nothing("# HELP up\n", "up", "")]
+#[case::no_blank_behind_the_sign("#HELP up text\n", "up", "text")]
+#[case::quoted("# HELP \"my.metric\" text\n", "my.metric", "text")]
+fn a_help_says_what_a_metric_means(#[case] line: &str, #[case] of: &str, #[case] expected: &str) {
+    assert_eq!(one(line, Format::Text), Entry::Help { name: of.as_bytes(), text: expected.into() });
+}
+
+#[rstest]
+#[case("counter", MetricType::Counter)]
+#[case("gauge", MetricType::Gauge)]
+#[case("histogram", MetricType::Histogram)]
+#[case("summary", MetricType::Summary)]
+#[case("untyped", MetricType::Unknown)]
+fn every_kind_is_known(#[case] word: &str, #[case] kind: MetricType) {
+    assert_eq!(one(&format!(" # TYPE\tup  {word}\t\n"), Format::Text), Entry::Type { name: b"up", kind });
+}
+
+#[rstest]
+#[case("# a note\n")]
+#[case("#\n")]
+#[case("#a=\"b\n")]
+#[case("# HELPING up\n")]
+#[case("# EOF\n")]
+#[case("# UNIT up seconds\n")]
+#[case(" \t\n\n")]
+#[case("# a note that is cut off")]
+#[case("")]
+fn what_says_nothing_is_skipped(#[case] line: &str) {
+    assert_eq!(entries(line, Format::Text), []);
+}
+
+#[rstest]
+#[case("0", 0.0)]
+#[case("-0", -0.0)]
+#[case("+5", 5.0)]
+#[case("1.", 1.0)]
+#[case(".5", 0.5)]
+#[case("2.5276502016e+10", 25_276_502_016.0)]
+#[case("15609.06375431", 15_609.063_754_31)]
+#[case("1.8446744073709552e+19", 18_446_744_073_709_551_616.0)]
+#[case("9007199254740993", 9_007_199_254_740_992.0)]
+#[case("5e-324", 5e-324)]
+#[case("1e-400", 0.0)]
+#[case("1.7976931348623157e308", f64::MAX)]
+#[case("Inf", f64::INFINITY)]
+#[case("+Inf", f64::INFINITY)]
+#[case("-inf", f64::NEG_INFINITY)]
+#[case("Infinity", f64::INFINITY)]
+#[case("NaN", f64::NAN)]
+#[case("nan", f64::NAN)]
+fn a_value_is_read_as_go_reads_it(#[case] written: &str, #[case] value: f64) {
+    let found = sample(&format!("up {written}\n"), Format::Text).value;
+    assert_eq!(found.to_bits(), value.to_bits(), "{found} for {written}");
+}
+
+#[test]
+fn a_time_that_does_not_fit_is_the_nearest_that_does() {
+    let time = |written: &str| sample(&format!("up 1 {written}\n"), Format::Text).timestamp;
+    assert_eq!(time("9223372036854775807"), Some(Time(i64::MAX)));
+    assert_eq!(time("-9223372036854775808"), Some(Time(i64::MIN)));
+    let beyond = entries("up 1 9223372036854775808\n", Format::Text);
+    assert_eq!(beyond, [Err(LineError { line: 1, reason: Reason::Timestamp })]);
+}
+
+#[rstest]
+#[case("text/plain; version=0.0.4; charset=utf-8", Some(Format::Text))]
+#[case("text/plain", Some(Format::Text))]
+#[case("Application/OpenMetrics-Text; version=1.0.0; charset=utf-8", Some(Format::OpenMetrics))]
+#[case("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily", None)]
+#[case("text/html", None)]
+#[case("", None)]
+fn the_content_type_says_the_format(#[case] content_type: &str, #[case] format: Option<Format>) {
+    assert_eq!(Format::from_content_type(content_type), format);
+}
+
+/// Each of these takes time that grows with the square of its length where a parser looks back or ahead without bounds.
+/// They are of a size that would not end then.
+#[rstest]
+#[case::labels(|count: usize| format!("up{{{}}} 1\n", (0..count).map(|at| format!("l{}=\"x\",", count - at)).collect::<String>()))]
+#[case::escapes(|count| format!("up{{a=\"{}\"}} 1\n", "\\n".repeat(count)))]
+#[case::open_quotes(|count| "up{a=\"\n".repeat(count))]
+#[case::digits(|count| format!("up 0.{}\n", "9".repeat(count)))]
+#[case::blanks(|count| format!("{}up 1\n", " ".repeat(count)))]
+#[case::braces(|count| format!("up{}\n", "{".repeat(count)))]
+fn a_page_is_read_in_one_go(#[case] page: fn(usize) -> String) {
+    let count = 300_000;
+    let page = page(count);
+    let found = entries(&page, Format::Text);
+    assert!(found.len() == 1 || found.iter().all(Result::is_err), "one line, or as many that are refused");
+    if let Some(Ok(Entry::Sample(sample))) = found.first() {
+        assert!(sample.labels.iter().count() <= count);
+    }
 }
