@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-e2e bench lint generate image cluster-up cluster-down clean
+.PHONY: help demo test test-e2e bench fuzz lint generate image cluster-up cluster-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test-e2e: ## Only the end-to-end tests (ARGS="-E 'test(name)'" to choose)
 bench: ## The figures of the README, beside curl on the same cluster (ARGS="--only log" to choose)
 	@cargo bench --locked --bench core
 	@hack/bench $(ARGS)
+
+fuzz: ## Build the fuzz targets and run their seeds (ARGS="exposition 600" to fuzz one for ten minutes)
+	@hack/fuzz $(ARGS)
 
 lint: ## Format, shellcheck, clippy, cargo deny
 	@hack/lint

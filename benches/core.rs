@@ -1,4 +1,5 @@
-//! What the core costs: cutting, reading times, encoding, publishing to readers, remembering for a resume.
+//! What the core costs: cutting, reading times, encoding, publishing to readers, remembering for a resume; and
+//! reading a kubelet's metrics.
 //! `cargo bench --bench core`
 
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use weir::record::{Batch, Line, LineCutter, LineLimit, Origin, Time, TimeParser, Wire};
+use weir::source::pods::metrics::exposition::{Entry, Exposition};
 use weir::stream::{LiveStream, ReadFrom, Reader, RingLimits, Trail};
 
 fn main() {
@@ -126,5 +128,96 @@ fn trail_window(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(16 * LINES)).bench_local(|| {
         let mut window = trail.window();
         black_box(window.admit(&batches[15]))
+    });
+}
+
+/// The families that cAdvisor tells of a container (recorded from kubelets), by the labels they have beside those of the
+/// container: what stands before `id`, and what at the end.
+const FAMILIES: &[(&str, &str, &str)] = &[
+    (
+        "",
+        "",
+        "cpu_cfs_periods_total cpu_cfs_throttled_periods_total cpu_cfs_throttled_seconds_total cpu_load_average_10s
+        cpu_system_seconds_total cpu_user_seconds_total file_descriptors last_seen memory_cache memory_failcnt
+        memory_mapped_file memory_max_usage_bytes memory_rss memory_swap memory_usage_bytes memory_working_set_bytes
+        processes sockets spec_cpu_period spec_cpu_quota spec_cpu_shares spec_memory_limit_bytes
+        spec_memory_reservation_limit_bytes spec_memory_swap_limit_bytes start_time_seconds threads threads_max",
+    ),
+    (r#"cpu="total","#, "", "cpu_usage_seconds_total"),
+    (
+        r#"device="/dev/nvme0n1p1","#,
+        "",
+        "fs_inodes_free fs_inodes_total fs_io_current fs_io_time_seconds_total fs_io_time_weighted_seconds_total
+        fs_limit_bytes fs_read_seconds_total fs_reads_bytes_total fs_reads_merged_total fs_reads_total
+        fs_sector_reads_total fs_sector_writes_total fs_usage_bytes fs_write_seconds_total fs_writes_bytes_total
+        fs_writes_merged_total fs_writes_total",
+    ),
+    (r#"failure_type="pgfault","#, r#",scope="container""#, "memory_failures_total"),
+    (r#"failure_type="pgmajfault","#, r#",scope="hierarchy""#, "memory_failures_total"),
+    ("", r#",state="iowaiting""#, "tasks_state"),
+    ("", r#",state="running""#, "tasks_state"),
+    ("", r#",ulimit="max_open_files""#, "ulimits_soft"),
+    (
+        "",
+        r#",interface="eth0""#,
+        "network_receive_bytes_total network_receive_errors_total network_receive_packets_dropped_total
+        network_receive_packets_total network_transmit_bytes_total network_transmit_errors_total
+        network_transmit_packets_dropped_total network_transmit_packets_total",
+    ),
+];
+
+/// As they were on such a page.
+const VALUES: [&str; 9] =
+    ["0", "15609.06375431", "7.54327552e+08", "2862.98", "699", "1.791903744e+10", "0", "152625", "1.79521158e+09"];
+
+/// The answer of a kubelet with 200 pods of two containers, as text; and how many lines it has.
+fn cadvisor_page() -> (String, usize) {
+    let mut page = String::new();
+    for (before, behind, names) in FAMILIES {
+        for name in names.split_whitespace() {
+            page += &format!("# HELP container_{name} What it means, in one sentence.\n");
+            page += &format!("# TYPE container_{name} gauge\n");
+            for at in 0..400 {
+                page += &format!("container_{name}{{{}}} ", container_labels(at, before, behind));
+                page += VALUES[(at + name.len()) % VALUES.len()];
+                page += &format!(" {}\n", 1_795_222_824_145 + at);
+            }
+        }
+    }
+    let lines = page.lines().count();
+    (page, lines)
+}
+
+fn container_labels(at: usize, before: &str, behind: &str) -> String {
+    let (pod, container) = (at / 2, at % 2);
+    let run = format!("{:064x}", (at as u128 + 1) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let slice = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod";
+    let id = format!("{slice}{}.slice/cri-containerd-{run}.scope", &run[24..60]);
+    let image = format!("registry.example.com/shop/cart:v1.14.{pod}");
+    let place = format!(r#"namespace="shop-{}",pod="cart-7d9f5c6b4-{pod:05}""#, pod % 10);
+    format!(r#"container="web-{container}",{before}id="{id}",image="{image}",name="{run}",{place}{behind}"#)
+}
+
+/// All of the page: each line is checked, each value read.
+#[divan::bench]
+fn read_metrics(bencher: Bencher<'_, '_>) {
+    let (page, lines) = cadvisor_page();
+    bencher.counter(BytesCount::new(page.len())).counter(ItemsCount::new(lines)).bench_local(|| {
+        let entries = Exposition::new(page.as_bytes());
+        black_box(entries.map(black_box).count())
+    });
+}
+
+/// The same, and whose value it is.
+#[divan::bench]
+fn read_metrics_and_labels(bencher: Bencher<'_, '_>) {
+    let (page, lines) = cadvisor_page();
+    bencher.counter(BytesCount::new(page.len())).counter(ItemsCount::new(lines)).bench_local(|| {
+        for entry in Exposition::new(page.as_bytes()) {
+            if let Ok(Entry::Sample(sample)) = entry {
+                let get = |name| sample.labels.get(name);
+                black_box((sample.name, get("namespace"), get("pod"), get("container"), sample.value));
+            }
+        }
     });
 }

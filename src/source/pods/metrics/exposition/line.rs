@@ -260,7 +260,7 @@ impl<'a> Cursor<'a> {
 
     pub fn label_name(&mut self) -> Option<&'a str> {
         let first = self.peek()?;
-        let name = self.take(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let name = self.take(|byte| CLASSES[usize::from(byte)] & IN_LABEL_NAME != 0);
         (!name.is_empty() && !first.is_ascii_digit()).then_some(name)
     }
 
@@ -272,6 +272,23 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Whether a byte may stand in a metric's name.
 fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':')
+    CLASSES[usize::from(byte)] & IN_NAME != 0
 }
+
+const IN_NAME: u8 = 1;
+const IN_LABEL_NAME: u8 = 2;
+
+/// Where each byte may stand: names are read byte by byte, and looking it up is the quickest.
+static CLASSES: [u8; 256] = {
+    let (mut classes, mut byte) = ([0; 256], 0u8);
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            classes[byte as usize] = IN_NAME | IN_LABEL_NAME;
+        }
+        byte += 1;
+    }
+    classes[b':' as usize] = IN_NAME;
+    classes
+};

@@ -128,6 +128,11 @@ fn a_sample_says_its_name_and_labels(#[case] line: &str, #[case] name: &str, #[c
 #[case::twice("up{a=\"b\",a=\"b\"} 1\n", Reason::DuplicateLabel)]
 #[case::twice_apart("up{a=\"b\",c=\"d\",a=\"b\"} 1\n", Reason::DuplicateLabel)]
 #[case::twice_in_quotes("up{a=\"b\",\"a\"=\"b\"} 1\n", Reason::DuplicateLabel)]
+#[case::twice_in_two_ways(
+    r#"up{"\x"="b","\\x"="b"} 1
+"#,
+    Reason::DuplicateLabel
+)]
 #[case::word("up one\n", Reason::Value)]
 #[case::hexadecimal("up 0x1p3\n", Reason::Value)]
 #[case::underscore("up 1_000\n", Reason::Value)]
