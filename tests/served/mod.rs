@@ -23,7 +23,7 @@ use weir::endpoint::health::Readiness;
 use weir::endpoint::services::{EndpointOptions, ServerInfo, Services};
 use weir::endpoint::{Drain, Limits, Server, routes};
 use weir::record::Time;
-use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
+use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex, log_client};
 use weir::stream::Catalogue;
 use weir::telemetry::{Exposition, Metrics};
 use weir::worker::{Declared, Inventory, Supervisor, SupervisorConfig};
@@ -37,6 +37,7 @@ pub const OPERATOR: &str = "weir-system";
 /// A cluster with a namespace for one test.
 pub struct Cluster {
     pub client: Client,
+    config: Config,
     pub namespace: String,
 }
 
@@ -48,12 +49,12 @@ impl Cluster {
         assert!(std::env::var_os("KUBECONFIG").is_some(), "{problem}");
         let mut config = Config::infer().await.expect(problem);
         config.default_retry = false;
-        let client = Client::try_from(config).expect(problem);
+        let client = Client::try_from(config.clone()).expect(problem);
         let unique = format!("{name}-{:x}", Time::now().millis() & 0xff_ffff);
         let object = json!({"metadata": {"name": unique}});
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.expect(problem);
-        let cluster = Self { client, namespace: unique };
+        let cluster = Self { client, config, namespace: unique };
         cluster.wait_for_service_account().await;
         cluster
     }
@@ -216,9 +217,8 @@ impl Served {
         let (metrics, drain) = (Metrics::new(), Drain::new());
         let scope = IndexScope::Namespaces(namespaces);
         let index = PodIndex::start(&cluster.client, &scope, &tracker, &cancel);
-        let client = cluster.client.clone();
-        let hub =
-            FollowHub::new(client, Arc::clone(&index), hub, Arc::clone(&metrics), tracker.clone(), cancel.clone());
+        let logs = log_client(cluster.config.clone()).expect("a usable configuration");
+        let hub = FollowHub::new(logs, Arc::clone(&index), hub, Arc::clone(&metrics), tracker.clone(), cancel.clone());
         let supervisor =
             Supervisor::new(Arc::clone(&hub), workers, Arc::clone(&metrics), tracker.clone(), cancel.clone());
         let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());

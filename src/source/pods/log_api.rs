@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
 
+use super::log_client::Long;
 use super::parse::LogParser;
 use crate::record::{Batch, LineLimit, Origin, Time};
 use crate::telemetry::{Category, Metrics, Outcome, UpstreamKind, UpstreamLabels};
@@ -120,7 +121,10 @@ impl LogApi {
     }
 
     async fn request(&self, origin: &Origin, ask: LogAsk) -> Result<LogBody, LogError> {
-        let request = http::Request::get(log_path(origin, ask)).body(Body::empty())?;
+        let mut request = http::Request::get(log_path(origin, ask)).body(Body::empty())?;
+        if ask.follow {
+            request.extensions_mut().insert(Long);
+        }
         let response = self.client.send(request).await.map_err(LogError::Connection)?;
         let status = response.status().as_u16();
         let mut body = LogBody { body: response.into_body(), density: Density::new() };
@@ -182,7 +186,7 @@ impl LogBody {
         first: Option<Result<Bytes, LogError>>,
         parser: &mut LogParser,
     ) -> Option<Result<(), LogError>> {
-        let (mut gathered, mut pieces) = (0, 0);
+        let mut gathered = 0;
         let mut next = Some(first);
         while let Some(piece) = next {
             match piece {
@@ -190,13 +194,12 @@ impl LogBody {
                 Some(Err(error)) => return Some(Err(error)),
                 Some(Ok(bytes)) => {
                     gathered += bytes.len();
-                    pieces += 1;
                     parser.push(&bytes);
                 }
             }
             next = if gathered < BATCH_BYTES { self.ready_piece().await } else { None };
         }
-        self.density.note(pieces, Instant::now());
+        self.density.note(gathered, Instant::now());
         None
     }
 
@@ -232,7 +235,7 @@ impl LogBody {
 /// much CPU again.
 const TOGETHER: Duration = Duration::from_millis(1);
 
-/// How densely the pieces of an answer come.
+/// How densely the bytes of an answer come.
 ///
 /// The kubelet flushes every line, so a long log arrives as hundreds of thousands of pieces. Whoever keeps up with them
 /// pays a wake-up and a read for each, several times what the line itself costs. A lone burst is not held up: only
@@ -244,8 +247,8 @@ struct Density {
 }
 
 impl Density {
-    /// Pieces in a millisecond from which on they are dense.
-    const DENSE: f64 = 4.0;
+    /// Bytes in a millisecond from which on they are dense: four lines, as lines are.
+    const DENSE: f64 = 512.0;
     /// How many times in a row they must have been found so.
     const IN_A_ROW: u32 = 8;
 
@@ -253,11 +256,11 @@ impl Density {
         Self { last: Instant::now(), dense: 0 }
     }
 
-    /// So many pieces have come since the last time.
-    fn note(&mut self, pieces: u32, now: Instant) {
+    /// So many bytes have come since the last time.
+    fn note(&mut self, bytes: usize, now: Instant) {
         let millis = now.saturating_duration_since(self.last).as_secs_f64() * 1e3;
         self.last = now;
-        self.dense = if f64::from(pieces) > Self::DENSE * millis { self.dense.saturating_add(1) } else { 0 };
+        self.dense = if bytes as f64 > Self::DENSE * millis { self.dense.saturating_add(1) } else { 0 };
     }
 
     fn is_dense(&self) -> bool {
@@ -319,24 +322,24 @@ impl ContainerLog {
 mod tests {
     use super::*;
 
-    /// Whether pieces that come like this, so many each time, are dense in the end.
-    fn dense_after(times: u32, pieces: u32, every: Duration) -> bool {
+    /// Whether bytes that come like this, so many each time, are dense in the end.
+    fn dense_after(times: u32, bytes: usize, every: Duration) -> bool {
         let begin = Instant::now();
         let mut density = Density { last: begin, dense: 0 };
-        (1..=times).for_each(|time| density.note(pieces, begin + every * time));
+        (1..=times).for_each(|time| density.note(bytes, begin + every * time));
         density.is_dense()
     }
 
     #[test]
     fn a_long_log_is_dense_and_stays_so_when_its_pieces_come_together() {
-        assert!(dense_after(100, 1, Duration::from_micros(20)));
-        assert!(dense_after(100, 200, TOGETHER));
+        assert!(dense_after(100, 128, Duration::from_micros(20)));
+        assert!(dense_after(100, 20_000, TOGETHER));
     }
 
     #[test]
     fn a_burst_and_a_thousand_lines_a_second_are_not_held_up() {
-        assert!(!dense_after(5, 1, Duration::from_micros(20)));
-        assert!(!dense_after(1_000, 1, Duration::from_millis(1)));
-        assert!(!dense_after(1_000, 2, TOGETHER));
+        assert!(!dense_after(5, 128, Duration::from_micros(20)));
+        assert!(!dense_after(1_000, 128, Duration::from_millis(1)));
+        assert!(!dense_after(1_000, 256, TOGETHER));
     }
 }

@@ -10,7 +10,9 @@
 //!                                    each PodLogs' LiveStream
 //! ```
 
+mod chunked;
 mod container;
+mod direct;
 mod follow;
 mod hub;
 mod index;

@@ -95,7 +95,7 @@ enum Which {
 const LONG_TAIL: u64 = 10_000;
 
 /// How long a long log may pause before it is asked for otherwise.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// The end of a long log, found before it is read.
 ///
