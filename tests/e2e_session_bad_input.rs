@@ -47,7 +47,10 @@ async fn every_malformed_message_has_one_answer_and_the_socket_lives_on() {
         (json!({"channel": "weather", "type": "signal", "accessKey": key}).to_string(), "Unknown channel \"weather\""),
         (json!({"channel": long, "type": "signal", "accessKey": key}).to_string(), "Unknown channel"),
         (json!({"channel": "ops", "type": "signal", "accessKey": key}).to_string(), "does not operate workloads"),
-        (json!({"channel": "metrics", "type": "signal", "accessKey": key}).to_string(), "\"metrics\" is not served"),
+        (
+            json!({"channel": "metrics", "type": "signal", "accessKey": key}).to_string(),
+            "no scope was asked for: metrics",
+        ),
         (with("type", json!("banana")), "Unknown type \"banana\""),
         (with("action", json!("dance")), "Unknown action \"dance\""),
         (with("action", json!(5)), "\"action\" must be a string"),

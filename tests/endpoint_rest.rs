@@ -155,6 +155,7 @@ async fn subscriptions_are_listed_as_far_as_the_key_reads_them() {
         (&list[0]["uid"], &list[0]["namespace"], &list[0]["name"]),
         (&json!("uid-shop-logs"), &json!("shop"), &json!("logs"))
     );
+    assert_eq!(list[0]["service"], "log");
     assert!(list[0]["stream"]["epoch"].as_u64().unwrap() > 0);
     assert!(list[0]["stream"]["nextSeq"].is_u64() && list[0]["readers"] == 0);
     assert_eq!(endpoint.json("/api/v1/subscriptions/", &wide).await.as_array().unwrap().len(), 3);
@@ -182,8 +183,13 @@ async fn the_server_says_what_it_is_at_the_root_and_below_the_further_path() {
         );
         assert_eq!((&info["inCluster"], &info["clusterType"]), (&json!(true), &json!("kubernetes")));
         let ids: Vec<_> = info["channels"].as_array().unwrap().iter().map(|channel| &channel["id"]).collect();
-        assert_eq!(ids, ["log", "alert"]);
-        assert_eq!(info["channels"][0]["modifyable"], false);
+        assert_eq!(ids, ["log", "metrics", "alert"]);
+        for (index, metrics) in [false, true, false].into_iter().enumerate() {
+            let channel = &info["channels"][index];
+            for field in ["metrics", "modifyable", "modifiable"] {
+                assert_eq!(channel[field], metrics, "{field} of {channel}");
+            }
+        }
     }
     for path in ["/kwirth/config/info", "/metrics/list", "/config", "/nothing"] {
         assert_eq!(endpoint.send("GET", path, &[], "").await.status, 404, "{path}");

@@ -7,73 +7,13 @@ mod rest;
 
 use std::sync::Arc;
 
-use futures::{SinkExt as _, StreamExt as _};
-use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use futures::StreamExt as _;
+use serde_json::json;
 use weir::record::{Batch, Line, Origin, Time};
 use weir::stream::{Backlog, BacklogItem, BacklogStream, From, Located, RingLimits, Start, StreamName};
 
-use rest::{Endpoint, PATIENCE, Setup, reader, start};
-
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-impl Socket {
-    async fn open(endpoint: &Endpoint) -> Self {
-        Self(connect_async(format!("ws://{}/ws", endpoint.address)).await.unwrap().0)
-    }
-
-    async fn say(&mut self, message: Value) {
-        self.0.send(Message::text(message.to_string())).await.unwrap();
-    }
-
-    async fn hear(&mut self) -> Value {
-        loop {
-            let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a message in time");
-            if let Message::Text(text) = message.expect("an open socket").unwrap() {
-                return serde_json::from_str(&text).unwrap();
-            }
-        }
-    }
-
-    /// Says something and waits for the answer.
-    async fn ask(&mut self, message: Value) -> Value {
-        self.say(message).await;
-        loop {
-            let message = self.hear().await;
-            if message["flow"] == "response" {
-                return message;
-            }
-        }
-    }
-
-    /// Reconnects as soon as the server knows that the other connection is gone.
-    async fn reconnect(&mut self, accepted: &Value, data: Value) -> Value {
-        let mut request = request("reconnect", "log", &accepted["instance"]);
-        request["reconnectKey"] = accepted["reconnectKey"].clone();
-        request["data"] = data;
-        loop {
-            let answer = self.ask(request.clone()).await;
-            if answer["level"] != "error" {
-                return answer;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    }
-}
-
-fn request(action: &str, channel: &str, instance: &Value) -> Value {
-    json!({"action": action, "flow": "request", "type": "signal", "channel": channel, "instance": instance})
-}
-
-fn start_of(channel: &str, name: &str, key: &str, data: Value) -> Value {
-    let mut message = request("start", channel, &json!(""));
-    message["accessKey"] = json!(key);
-    message["subscription"] = json!(name);
-    message["data"] = data;
-    message
-}
+use rest::socket::{Socket, request, start_of};
+use rest::{Setup, reader, start};
 
 const COUNT: u32 = 60_000;
 

@@ -31,6 +31,6 @@ pub use key::{Key, KeyId, KeyRecord, KeyState, RecordError, expiry};
 pub use keyring::{KeyRing, Outcome};
 pub use limits::{ConnectionPermit, StreamPermit, Usage, UsageFigures};
 pub use permit::PodPermit;
-pub use scope::parse_scope;
+pub use scope::{following, parse_scope, service_name};
 pub use ticket::{TICKET_SECONDS, Ticket, TicketLimits, Tickets};
 pub use token::{Digest, KwirthLife, KwirthResource, MAX_TOKEN_LEN, MIN_TOKEN_LEN, Token, TokenError};

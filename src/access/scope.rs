@@ -38,6 +38,14 @@ pub fn parse_scope(service: Service, text: &str) -> Result<Scope, Denied> {
     }
 }
 
+/// The least scope that follows a declared stream of a service.
+pub const fn following(service: Service) -> Scope {
+    match service {
+        Service::Log | Service::Signal => Scope::Filter,
+        Service::Metrics | Service::Raw => Scope::Stream,
+    }
+}
+
 /// Refuses a scope that its service does not have.
 pub(super) fn check_scope(service: Service, scope: Scope) -> Result<(), Denied> {
     if fits(service, scope) {
@@ -89,7 +97,7 @@ fn invalid(service: Service, what: &str) -> Denied {
 }
 
 /// A service as clients write it.
-pub(super) const fn service_name(service: Service) -> &'static str {
+pub const fn service_name(service: Service) -> &'static str {
     match service {
         Service::Log => "log",
         Service::Metrics => "metrics",

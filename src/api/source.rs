@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, PodSelection, SecretKeyRef, TimeText};
+use super::{DurationText, PodSelection, SecretKeyRef, Service, TimeText};
 
 /// Where the records come from. Exactly one field is set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +84,16 @@ impl SourceKind {
             Self::Push => "push",
         }
     }
+
+    /// The service that a key must be granted to read what sources of this kind give.
+    pub fn service(self) -> Service {
+        match self {
+            Self::PodLogs | Self::Files | Self::Containers => Service::Log,
+            Self::PodMetrics => Service::Metrics,
+            Self::PodSignals => Service::Signal,
+            Self::Http | Self::WebSocket | Self::Tcp | Self::Push => Service::Raw,
+        }
+    }
 }
 
 impl std::fmt::Display for SourceKind {
@@ -96,6 +106,11 @@ impl SourceSpec {
     /// A source that follows the logs of pods.
     pub fn pod_logs(source: PodLogsSource) -> Self {
         Self { pod_logs: Some(source), ..Self::default() }
+    }
+
+    /// A source that reads numbers about pods.
+    pub fn pod_metrics(source: PodMetricsSource) -> Self {
+        Self { pod_metrics: Some(source), ..Self::default() }
     }
 
     /// All kinds that are set; a valid spec has exactly one.

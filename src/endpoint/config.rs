@@ -20,7 +20,7 @@ use crate::telemetry::Category;
 use crate::worker::Inventory;
 
 /// The channels of the session socket.
-const CHANNELS: &[&str] = &["log", "alert"];
+const CHANNELS: &[&str] = &["log", "metrics", "alert"];
 
 /// What a metrics stream that names no interval gets, in seconds; see the session protocol.
 const METRICS_INTERVAL: u32 = 60;
@@ -168,10 +168,10 @@ fn info(services: &Services) -> Info<'_> {
         id,
         routable: false,
         pauseable: true,
-        modifiable: false,
-        modifyable: false,
+        modifiable: *id == "metrics",
+        modifyable: *id == "metrics",
         reconnectable: true,
-        metrics: false,
+        metrics: *id == "metrics",
         events: false,
         sources: ["kubernetes"],
         endpoints: [],

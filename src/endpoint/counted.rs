@@ -22,6 +22,11 @@ impl Counted {
         Self { reader, metrics: Arc::clone(metrics), missed: 0 }
     }
 
+    /// Goes on with another reader in place of this one.
+    pub(super) fn replace(&mut self, reader: Reader) {
+        (self.reader, self.missed) = (reader, 0);
+    }
+
     /// Counts a delivery of the reader where it tells of a gap, and how many records were missed since the last.
     pub(super) fn note(&mut self, delivery: &Delivery) {
         // A gap in the source itself is about a container, and counted there.

@@ -20,6 +20,7 @@ use super::sse::{self, Form};
 use super::stream_frames::{Frames, behind};
 use super::subscriptions::{Sees, no_such_stream, reading};
 use crate::access::{ConnectionPermit, Denied, Key, KeyState, StreamPermit};
+use crate::api::Service;
 use crate::record::Time;
 use crate::stream::{Delivery, From, Gate, Located, ReadFrom, Reader, Seq, Start, StreamName};
 use crate::telemetry::Category;
@@ -48,9 +49,11 @@ fn open(services: &Arc<Services>, tail: &Tail, asked: &Ask) -> Result<Response, 
         _ => return Err(Problem::not_found()),
     };
     let key = asked.admit(services)?;
-    let sees = reading(services, &key, &name).inspect_err(|denied| services.count_refusal(denied))?;
+    let located = services.declared.catalogue().locate(&name);
+    let service = located.as_ref().map(|located| located.service);
+    let sees = reading(services, &key, &name, service).inspect_err(|denied| services.count_refusal(denied))?;
     let wish = Wish::of(asked)?;
-    let located = services.declared.catalogue().locate(&name).ok_or_else(no_such_stream)?;
+    let located = located.ok_or_else(no_such_stream)?;
     let permits = (key.usage().connect()?, key.usage().open_stream()?);
     let mut reader = Counted::new(wish.open(&located), &services.metrics);
     reader.deliver_at_most(key.records_of_a_delivery());
@@ -59,6 +62,7 @@ fn open(services: &Arc<Services>, tail: &Tail, asked: &Ask) -> Result<Response, 
         services: Arc::clone(services),
         origin: asked.origin().map(str::to_owned),
         name,
+        service: located.service,
         gate: located.gate,
         place: Some(reader.position()),
         reader,
@@ -124,6 +128,7 @@ struct Follow {
     services: Arc<Services>,
     origin: Option<String>,
     name: StreamName,
+    service: Service,
     gate: Gate,
     /// Where the reader began in the ring, until the client was told.
     place: Option<Seq>,
@@ -245,7 +250,7 @@ impl Follow {
         }
         let key = self.services.keyring.successor(&self.key, now)?;
         key.allows_origin(self.origin.as_deref())?;
-        let sees = reading(&self.services, &key, &self.name)?;
+        let sees = reading(&self.services, &key, &self.name, Some(self.service))?;
         if sees == Sees::Signals && self.frames.records() > 0 {
             // They waited for the key's limits, and it reads no records any more.
             self.frames.clear();

@@ -12,8 +12,8 @@ use warp::reply::Response;
 use super::ask::{self, Ask};
 use super::reply::{self, Problem};
 use super::services::Services;
-use crate::access::{Denied, Key};
-use crate::api::{Scope, Service};
+use crate::access::{Denied, Key, following, service_name};
+use crate::api::Service;
 use crate::stream::{LiveStream, StreamName};
 use crate::worker::DeclaredStream;
 
@@ -26,13 +26,26 @@ pub(super) enum Sees {
     Signals,
 }
 
-/// What a key may read of a declared stream.
+/// What a key may read of a declared stream of a service; of one that is not known, what it could read if there were
+/// one of any service.
 ///
 /// # Errors
 /// What the key lacks for reading its records.
-pub(super) fn reading(services: &Services, key: &Key, name: &StreamName) -> Result<Sees, Denied> {
-    let may = |service| services.authoriser.authorise_stream(key, service, Scope::Filter, &name.namespace, &name.name);
-    match may(Service::Log) {
+pub(super) fn reading(
+    services: &Services,
+    key: &Key,
+    name: &StreamName,
+    service: Option<Service>,
+) -> Result<Sees, Denied> {
+    let may =
+        |service| services.authoriser.authorise_stream(key, service, following(service), &name.namespace, &name.name);
+    let records = match service {
+        Some(service) => may(service),
+        None => {
+            may(Service::Log).or_else(|denied| may(Service::Metrics).or_else(|_| may(Service::Raw)).map_err(|_| denied))
+        }
+    };
+    match records {
         Ok(()) => Ok(Sees::Records),
         Err(denied) => may(Service::Signal).map(|()| Sees::Signals).map_err(|_| denied),
     }
@@ -51,7 +64,7 @@ pub(super) fn routes(services: &Arc<Services>) -> BoxedFilter<(Response,)> {
 fn find(services: &Services, tail: &Tail, asked: &Ask) -> Result<Response, Problem> {
     let path = ask::segments(tail)?;
     let key = asked.admit(services)?;
-    let readable = |stream: &DeclaredStream| reading(services, &key, &stream.name).is_ok();
+    let readable = |stream: &DeclaredStream| reading(services, &key, &stream.name, Some(stream.service)).is_ok();
     let list = services.declared.list();
     let found = match path.as_slice() {
         [] => {
@@ -62,8 +75,10 @@ fn find(services: &Services, tail: &Tail, asked: &Ask) -> Result<Response, Probl
         [uid] => list.iter().find(|stream| stream.uid == *uid && readable(stream)),
         [namespace, name] => {
             let name = StreamName::new(namespace, name);
-            reading(services, &key, &name).inspect_err(|denied| services.count_refusal(denied))?;
-            list.iter().find(|stream| stream.name == name)
+            let found = list.iter().find(|stream| stream.name == name);
+            let service = found.map(|stream| stream.service);
+            reading(services, &key, &name, service).inspect_err(|denied| services.count_refusal(denied))?;
+            found
         }
         _ => return Err(Problem::not_found()),
     };
@@ -82,6 +97,7 @@ struct Shown<'a> {
     uid: &'a str,
     namespace: &'a str,
     name: &'a str,
+    service: &'static str,
     targets: usize,
     listed: bool,
     readers: usize,
@@ -108,6 +124,7 @@ fn shown<'a>(services: &Services, declared: &'a DeclaredStream) -> Shown<'a> {
         uid: &declared.uid,
         namespace: &declared.name.namespace,
         name: &declared.name.name,
+        service: service_name(declared.service),
         targets: declared.observed.targets,
         listed: declared.observed.listed,
         readers: declared.observed.readers,

@@ -9,6 +9,8 @@ use parking_lot::RwLock;
 
 use tokio::sync::watch;
 
+use crate::api::Service;
+
 use super::{Backlog, From, LiveStream, ReadFrom, Reader, Seq, Start, StreamEnd};
 
 /// The name of a declared stream: its subscription's namespace and name.
@@ -72,6 +74,8 @@ impl Gate {
 pub struct Located {
     /// Cuts those who read by this name.
     pub gate: Gate,
+    /// The service that a key must be granted to read it.
+    pub service: Service,
     /// The stream.
     pub stream: Arc<LiveStream>,
     /// Its past from before the ring, where the source has one.

@@ -105,6 +105,8 @@ pub enum ReadFrom {
     },
     /// With the first record at or after this time.
     Time(Time),
+    /// With the newest round of numbers, where there was one; else with what comes next.
+    NewestReading,
 }
 
 impl RingLimits {
@@ -274,6 +276,7 @@ impl Held {
             ReadFrom::Oldest => (oldest, Located::Exact),
             ReadFrom::Seq { epoch, seq } if epoch == self.epoch => (seq.min(ring.next), Located::Exact),
             ReadFrom::Seq { .. } => (oldest, Located::OtherEpoch),
+            ReadFrom::NewestReading => (ring.newest_reading(), Located::Exact),
             ReadFrom::Time(time) => {
                 let seq = ring.at_time(time);
                 // Where the oldest held is wanted already, what was wanted may have stood before it.
@@ -327,6 +330,12 @@ impl Ring {
             self.records -= entry.item.count();
             self.bytes -= entry.item.cost();
         }
+    }
+
+    /// The newest round of numbers; what comes next where there is none.
+    fn newest_reading(&self) -> Seq {
+        let reading = self.entries.iter().rev().find(|entry| matches!(entry.item, Item::Reading(_)));
+        reading.map_or(self.next, |entry| entry.first)
     }
 
     /// The first record at or after `time`. Sources interleave, so every entry is looked at.

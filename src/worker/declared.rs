@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::job::{Job, JobError};
 use super::supervisor::{Lease, Supervisor};
+use crate::api::Service;
 use crate::stream::{Catalogue, Gate, Located, StreamName};
 
 /// What is the case with a declared stream.
@@ -30,6 +31,8 @@ pub struct DeclaredStream {
     pub name: StreamName,
     /// The object's UID.
     pub uid: String,
+    /// The service that a key must be granted to read it.
+    pub service: Service,
     /// What is the case.
     pub observed: Observed,
 }
@@ -86,6 +89,7 @@ impl Declared {
         let entry = Entry { uid: uid.to_owned(), lease, gate: Gate::open(), watcher: self.supervisor.child_token() };
         let located = Located {
             gate: entry.gate.clone(),
+            service: entry.lease.job().service(),
             stream: Arc::clone(entry.lease.stream()),
             backlog: entry.lease.backlog(),
         };
@@ -118,6 +122,7 @@ impl Declared {
         let declared = |(name, entry): (&StreamName, &Entry)| DeclaredStream {
             name: name.clone(),
             uid: entry.uid.clone(),
+            service: entry.lease.job().service(),
             observed: entry.observed(),
         };
         let mut list: Vec<_> = entries.iter().map(declared).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::access::PodPermit;
 use crate::api::duration::DurationError;
-use crate::api::{FilterSpec, SourceSpec, StreamSubscriptionSpec};
+use crate::api::{FilterSpec, Service, SourceKind, SourceSpec, StreamSubscriptionSpec};
 use crate::record::Time;
 use crate::source::{BuildError, Source, Sources, Visible};
 use crate::stream::RingLimits;
@@ -75,9 +75,26 @@ impl Job {
         Ok(Self { source: spec.source.clone(), filter: spec.filter.clone().unwrap_or_default(), ring, sight })
     }
 
+    /// Where the job's records come from.
+    pub fn spec(&self) -> &SourceSpec {
+        &self.source
+    }
+
+    /// The same job with another source.
+    #[must_use]
+    pub fn with_spec(&self, source: SourceSpec) -> Self {
+        Self { source, ..self.clone() }
+    }
+
     /// How much the job's stream holds.
     pub fn ring(&self) -> RingLimits {
         self.ring
+    }
+
+    /// The service that a key must be granted to read what the job makes.
+    pub fn service(&self) -> Service {
+        // A job has one source.
+        self.source.kind().map_or(Service::Log, SourceKind::service)
     }
 
     /// The job's source, ready to run.

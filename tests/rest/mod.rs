@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod socket;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use std::collections::HashMap;
@@ -132,8 +134,14 @@ impl Endpoint {
 
     /// Puts a stream into the catalogue.
     pub fn stream(&self, name: &str, limits: RingLimits) -> Located {
+        self.stream_of(Service::Log, name, limits)
+    }
+
+    /// Puts a stream of a service into the catalogue.
+    pub fn stream_of(&self, service: Service, name: &str, limits: RingLimits) -> Located {
         let (namespace, name) = name.split_once('/').unwrap();
-        let located = Located { gate: Gate::open(), stream: Arc::new(LiveStream::new(limits, 7)), backlog: None };
+        let stream = Arc::new(LiveStream::new(limits, 7));
+        let located = Located { gate: Gate::open(), service, stream, backlog: None };
         self.services.declared.catalogue().insert(StreamName::new(namespace, name), located.clone());
         located
     }

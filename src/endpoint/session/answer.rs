@@ -13,7 +13,7 @@ fn action_name(request: &Request) -> &'static str {
         Action::Stop => "stop",
         Action::Pause => "pause",
         Action::Continue => "continue",
-        Action::Modify => "modify",
+        Action::Modify(_) => "modify",
         Action::Ping => "ping",
         Action::Reconnect { .. } => "reconnect",
     }

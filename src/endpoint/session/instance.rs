@@ -32,8 +32,10 @@ pub(super) enum Delivers {
         wire: Wire,
         /// With this before each message.
         prefix: Vec<u8>,
-        /// Whether one was delivered: the first tells no time.
-        begun: bool,
+        /// Whether the next tells its time: the first does not, in the channel dialects.
+        timed: bool,
+        /// Whether the first is the last.
+        once: bool,
     },
     /// Nothing else.
     Signals,
@@ -47,7 +49,7 @@ pub(super) enum Granted {
     /// Pods of a selection, and what came of it.
     Pods { service: Service, scope: Scope, selection: CompiledSelection, permit: PodPermit },
     /// A declared stream.
-    Stream { scope: Scope, name: StreamName },
+    Stream { service: Service, scope: Scope, name: StreamName },
 }
 
 impl Granted {
@@ -57,8 +59,8 @@ impl Granted {
             Self::Pods { service, scope, selection, permit } => {
                 authoriser.authorise_pods(key, *service, *scope, selection).map(|now| now == *permit)
             }
-            Self::Stream { scope, name } => {
-                let granted = authoriser.authorise_stream(key, Service::Log, *scope, &name.namespace, &name.name);
+            Self::Stream { service, scope, name } => {
+                let granted = authoriser.authorise_stream(key, *service, *scope, &name.namespace, &name.name);
                 granted.map(|()| true)
             }
         }
@@ -88,13 +90,14 @@ pub(super) struct Instance {
     pub paused: bool,
     /// Containers that were announced at the start, whose own signal may still be on its way.
     pub announced: HashSet<Arc<Origin>>,
-    pub(super) _held: Held,
+    pub(super) held: Held,
     pub(super) resume_at: Option<Instant>,
 }
 
 /// What an instance keeps alive or counts against a limit.
 pub(super) struct Held {
-    pub _lease: Option<Lease>,
+    /// What is read, where it is no declared stream.
+    pub lease: Option<Lease>,
     pub _permit: StreamPermit,
 }
 
@@ -132,6 +135,7 @@ impl Instance {
         self.resume_at = None;
         while let Some(delivery) = next {
             self.reader.note(&delivery);
+            let is_reading = matches!(delivery, Delivery::Reading { .. });
             let (records, bytes) = match delivery {
                 Delivery::Records { batch, .. } => (batch.len(), self.feed_batch(&batch, socket).await?),
                 Delivery::Reading { reading, .. } => (1, self.feed_reading(&reading, socket).await?),
@@ -144,6 +148,12 @@ impl Instance {
                 }
             };
             self.charge(records as u64, bytes as u64);
+            if is_reading && matches!(self.delivers, Delivers::Readings { once: true, .. }) {
+                let text = "The snapshot is complete; the instance ends with it.";
+                self.feed_signal(&Signal::new(Level::Info, Event::Ended, Time::now(), text), socket).await?;
+                socket.flush().await?;
+                return Ok(Some(text.to_owned()));
+            }
             turn += bytes;
             let over = turn >= TURN_BYTES || self.resume_at.is_some();
             next = if over { None } else { self.reader.try_next() };
@@ -187,8 +197,8 @@ impl Instance {
     }
 
     async fn feed_reading(&mut self, reading: &Reading, socket: &mut Socket) -> Result<usize, End> {
-        let Delivers::Readings { wire, prefix, begun } = &mut self.delivers else { return Ok(0) };
-        if std::mem::replace(begun, true) {
+        let Delivers::Readings { wire, prefix, timed, .. } = &mut self.delivers else { return Ok(0) };
+        if std::mem::replace(timed, true) {
             return feed_messages(reading.encoded(*wire), prefix, socket).await;
         }
         feed_messages(&reading.encoded_at(*wire, Time(0)), prefix, socket).await
@@ -253,8 +263,9 @@ pub(super) fn log_delivers(dialect: Dialect, timestamps: bool, id: &str) -> Deli
     Delivers::Log { wire, prefix: encode::prefix(wire, "log", id) }
 }
 
-/// The parts of a metrics instance.
-pub(super) fn readings_delivers(dialect: Dialect, id: &str) -> Delivers {
+/// The parts of a metrics instance that ends with its first reading, or does not.
+pub(super) fn readings_delivers(dialect: Dialect, id: &str, once: bool) -> Delivers {
     let wire = dialect.wire(false);
-    Delivers::Readings { wire, prefix: encode::prefix(wire, "metrics", id), begun: false }
+    let timed = dialect == Dialect::Classic;
+    Delivers::Readings { wire, prefix: encode::prefix(wire, "metrics", id), timed, once }
 }

@@ -62,7 +62,7 @@ pub enum Action {
     /// Let them flow again.
     Continue,
     /// Change what it delivers.
-    Modify,
+    Modify(MetricsOptions),
     /// Is anyone there?
     Ping,
     /// Take over an instance of a socket that was lost.
@@ -136,6 +136,21 @@ pub struct Start {
     pub alerts: [Vec<String>; 3],
     /// The kind of objects asked for: `pods` or `events`.
     pub objects: String,
+    /// Which numbers.
+    pub metrics: MetricsOptions,
+}
+
+/// What of the numbers of a selection is asked for. What is absent was not said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricsOptions {
+    /// `snapshot` or `stream`.
+    pub mode: Option<String>,
+    /// Sum everything into one asset.
+    pub aggregate: Option<bool>,
+    /// Seconds between two readings.
+    pub interval: Option<u64>,
+    /// Names of metrics, in the order in which their values are wanted.
+    pub metrics: Option<Vec<String>>,
 }
 
 /// Why a message could not be understood. Says what is wrong, in whose dialect, and repeats no value.
@@ -245,7 +260,7 @@ impl Fields<'_> {
             "stop" => Action::Stop,
             "pause" => Action::Pause,
             "continue" => Action::Continue,
-            "modify" => Action::Modify,
+            "modify" => Action::Modify(self.options(dialect)?.metrics()?),
             "ping" => Action::Ping,
             "reconnect" => {
                 Action::Reconnect { proof: self.proof()?, start_time: self.options(dialect)?.time("startTime")? }
@@ -313,6 +328,17 @@ impl Fields<'_> {
                 options.patterns("regexError")?,
             ],
             objects: self.text("objects")?.unwrap_or_default(),
+            metrics: options.metrics()?,
+        })
+    }
+
+    fn metrics(&self) -> Result<MetricsOptions, String> {
+        let names = self.list("metrics")?;
+        Ok(MetricsOptions {
+            mode: self.name("mode")?.filter(|mode| !mode.is_empty()),
+            aggregate: self.flag_if_said("aggregate")?,
+            interval: self.number("interval")?,
+            metrics: self.0.get("metrics").filter(|said| !said.is_null()).map(|_| names),
         })
     }
 
@@ -335,11 +361,15 @@ impl Fields<'_> {
     }
 
     fn flag(&self, field: &str) -> Result<bool, String> {
+        Ok(self.flag_if_said(field)?.unwrap_or_default())
+    }
+
+    fn flag_if_said(&self, field: &str) -> Result<Option<bool>, String> {
         match self.0.get(field) {
-            None | Some(Value::Null) => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(Value::String(text)) if text.is_empty() || text == "false" => Ok(false),
-            Some(Value::String(text)) if text == "true" => Ok(true),
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(Value::String(text)) if text.is_empty() => Ok(None),
+            Some(Value::String(text)) if text == "true" || text == "false" => Ok(Some(text == "true")),
             Some(_) => Err(format!("The field \"{field}\" must be true or false.")),
         }
     }
@@ -395,7 +425,7 @@ impl Fields<'_> {
 
 fn bounded(items: Vec<String>, field: &str) -> Result<Vec<String>, String> {
     if items.len() > LIST_LIMIT {
-        return Err(format!("The field \"{field}\" has more than {LIST_LIMIT} items. Use a pattern."));
+        return Err(format!("The field \"{field}\" has more than {LIST_LIMIT} items, the most it may have."));
     }
     Ok(items)
 }

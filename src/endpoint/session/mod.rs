@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `message` | what clients say: parsing, dialects |
 //! | `start` | from a start message to an instance |
+//! | `metrics` | numbers of a selection: what is asked for, and changing it |
 //! | `instance` | what runs for a client, and how it is written to the socket |
 //! | `answer` | what Weir says beside log lines |
 //! | `lobby` | instances whose connection was lost |
@@ -12,6 +13,7 @@ mod answer;
 mod instance;
 mod lobby;
 mod message;
+mod metrics;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -336,7 +338,7 @@ impl Session {
             return answer::refused(request, &request.instance, "Instance not found");
         };
         let name = title(&self.instances[index].channel);
-        match request.action {
+        match &request.action {
             Action::Stop => {
                 drop(self.take(index));
                 answer::granted(request, &format!("{name} instance stopped"))
@@ -349,9 +351,12 @@ impl Session {
                 self.instances[index].paused = false;
                 answer::granted(request, &format!("{name} continued"))
             }
-            _ => {
-                let text = format!("{name} instances cannot be modified: stop this one and start another.");
-                answer::refused(request, &request.instance, &text)
+            Action::Modify(options) => match metrics::modify(&self.services, &mut self.instances[index], options) {
+                Ok(()) => answer::granted(request, &format!("{name} modified")),
+                Err(refusal) => answer::refused(request, &request.instance, &refusal.text(request.dialect)),
+            },
+            Action::Start(_) | Action::Ping | Action::Reconnect { .. } => {
+                answer::refused(request, &request.instance, "The action is not one of a running instance.")
             }
         }
     }

@@ -8,14 +8,17 @@ use uuid::Uuid;
 
 use super::instance::{Delivers, Granted, Held, Instance, log_delivers, readings_delivers};
 use super::message::{Dialect, Request, Start};
-use crate::access::{Denied, Key, parse_scope};
+use super::metrics;
+use crate::access::{Denied, Key, PodPermit, following, parse_scope, service_name};
 use crate::api::selection::{LabelSelector, View};
-use crate::api::{FilterSpec, PodLogsSource, PodSelection, Scope, Service, SourceSpec, StreamSubscriptionSpec};
+use crate::api::{
+    CompiledSelection, FilterSpec, PodLogsSource, PodSelection, Scope, Service, SourceSpec, StreamSubscriptionSpec,
+};
 use crate::endpoint::counted::Counted;
 use crate::endpoint::services::Services;
 use crate::record::Origin;
 use crate::stream::{Backlog, From as Past, ReadFrom, Reader, Seq, Start as PastStart, StreamName};
-use crate::worker::{Job, Sight};
+use crate::worker::{Job, JobError, Lease, Sight};
 
 /// Why a start is refused.
 #[derive(Debug)]
@@ -29,6 +32,12 @@ pub(super) enum Refusal {
 impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         Self::Denied(denied)
+    }
+}
+
+impl From<JobError> for Refusal {
+    fn from(error: JobError) -> Self {
+        Self::Request(error.to_string())
     }
 }
 
@@ -57,7 +66,7 @@ pub(super) struct Started {
     pub there: Vec<Arc<Origin>>,
 }
 
-/// What a request asks for, by its channel or type.
+/// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Log,
@@ -66,47 +75,65 @@ enum Kind {
     Alert,
 }
 
-fn kind_of(request: &Request) -> Result<Kind, Refusal> {
-    let what = if request.dialect == Dialect::Classic { "type" } else { "channel" };
-    match request.channel.as_str() {
-        "log" | "subscription" => Ok(Kind::Log),
-        "signal" => Ok(Kind::Signal),
-        "alert" if request.dialect != Dialect::Classic => Ok(Kind::Alert),
-        "metrics" => Ok(Kind::Metrics),
-        name @ ("ops" | "trivy" | "fileman" | "magnify" | "echo") => Err(Refusal::Request(format!(
-            "The {what} \"{name}\" is not served: Weir reads logs and signals, it does not operate workloads."
-        ))),
-        name => Err(Refusal::Request(format!("Unknown {what} \"{name}\": log, signal or, as a channel, alert."))),
+impl Kind {
+    /// By the request's channel or type; none where that is whatever the subscription carries.
+    fn of(request: &Request) -> Result<Option<Self>, Refusal> {
+        let what = if request.dialect == Dialect::Classic { "type" } else { "channel" };
+        match request.channel.as_str() {
+            "log" => Ok(Some(Self::Log)),
+            "signal" => Ok(Some(Self::Signal)),
+            "alert" if request.dialect != Dialect::Classic => Ok(Some(Self::Alert)),
+            "metrics" => Ok(Some(Self::Metrics)),
+            "subscription" => Ok(None),
+            name @ ("ops" | "trivy" | "fileman" | "magnify" | "echo") => Err(Refusal::Request(format!(
+                "The {what} \"{name}\" is not served: Weir reads logs, metrics and signals, it does not operate workloads."
+            ))),
+            name => {
+                let text = format!("Unknown {what} \"{name}\": log, metrics, signal or, as a channel, alert.");
+                Err(Refusal::Request(text))
+            }
+        }
+    }
+
+    /// What a declared stream of a service carries.
+    fn carried(service: Service) -> Self {
+        match service {
+            Service::Log | Service::Raw => Self::Log,
+            Service::Metrics => Self::Metrics,
+            Service::Signal => Self::Signal,
+        }
     }
 }
 
 /// Starts what a request asks for with the key that it, or the connection, presented.
 pub(super) fn start(services: &Services, request: &Request, start: &Start, key: &Arc<Key>) -> Result<Started, Refusal> {
-    let kind = kind_of(request)?;
+    let asked = Kind::of(request)?;
     if matches!(start.objects.as_str(), "events") {
         return Err(Refusal::Request(
             "Kubernetes Events (objects \"events\") are not served by this version of Weir.".into(),
         ));
     }
-    let id = Uuid::new_v4().to_string();
-    let delivers = match kind {
-        Kind::Log => log_delivers(request.dialect, start.timestamps, &id),
-        Kind::Metrics => readings_delivers(request.dialect, &id),
-        Kind::Signal => Delivers::Signals,
-        Kind::Alert => Delivers::Alerts(alert_patterns(&start.alerts)?),
-    };
-    let Opened { reader, past, granted, lease, there } = match &start.subscription {
-        Some(name) => open_declared(services, start, name, key)?,
+    let alerts = (asked == Some(Kind::Alert)).then(|| alert_patterns(&start.alerts)).transpose()?;
+    let opened = match (&start.subscription, asked) {
+        (Some(name), _) => open_declared(services, start, name, asked, key)?,
+        (None, Some(Kind::Metrics)) => metrics::open(services, start, key)?,
+        (None, Some(kind)) => open_selection(services, start, kind, key)?,
         // Not taken for a selection of everything.
-        None if request.channel == "subscription" => {
+        (None, None) => {
             return Err(Refusal::Request(
                 "A subscription is started by its name: \"name\": \"namespace/name\".".into(),
             ));
         }
-        None => open_selection(services, start, kind, key)?,
+    };
+    let id = Uuid::new_v4().to_string();
+    let delivers = match (opened.carries, alerts) {
+        (_, Some(patterns)) => Delivers::Alerts(patterns),
+        (Service::Log | Service::Raw, None) => log_delivers(request.dialect, start.timestamps, &id),
+        (Service::Metrics, None) => readings_delivers(request.dialect, &id, opened.once),
+        (Service::Signal, None) => Delivers::Signals,
     };
     let permit = key.usage().open_stream()?;
-    let mut reader = Counted::new(reader, &services.metrics);
+    let mut reader = Counted::new(opened.reader, &services.metrics);
     reader.deliver_at_most(key.records_of_a_delivery());
     let instance = Instance {
         id,
@@ -114,55 +141,88 @@ pub(super) fn start(services: &Services, request: &Request, start: &Start, key: 
         dialect: request.dialect,
         channel: request.channel.clone(),
         delivers,
-        granted,
+        granted: opened.granted,
         key: Arc::clone(key),
         reader,
-        past,
+        past: opened.past,
         paused: false,
-        announced: there.iter().cloned().collect::<HashSet<_>>(),
-        _held: Held { _lease: lease, _permit: permit },
+        announced: opened.there.iter().cloned().collect::<HashSet<_>>(),
+        held: Held { lease: opened.lease, _permit: permit },
         resume_at: None,
     };
-    Ok(Started { instance, there })
+    Ok(Started { instance, there: opened.there })
 }
 
-struct Opened {
-    reader: Reader,
-    past: Option<Arc<dyn Backlog>>,
-    granted: Granted,
-    lease: Option<crate::worker::Lease>,
-    there: Vec<Arc<Origin>>,
+/// What is read, before it becomes an instance.
+pub(super) struct Opened {
+    pub reader: Reader,
+    pub past: Option<Arc<dyn Backlog>>,
+    pub granted: Granted,
+    pub lease: Option<Lease>,
+    pub there: Vec<Arc<Origin>>,
+    /// What of it is delivered.
+    pub carries: Service,
+    /// Whether the first reading is all that is wanted.
+    pub once: bool,
 }
 
-fn open_declared(services: &Services, start: &Start, name: &str, key: &Key) -> Result<Opened, Refusal> {
+/// A declared stream by its name, whatever it carries or what of it was `asked` for.
+fn open_declared(
+    services: &Services,
+    start: &Start,
+    name: &str,
+    asked: Option<Kind>,
+    key: &Key,
+) -> Result<Opened, Refusal> {
     let Some((namespace, name)) = name.split_once('/') else {
         return Err(Refusal::Request("The name of a subscription is written as \"namespace/name\".".into()));
     };
     let name = StreamName::new(namespace, name);
+    let located = services.declared.catalogue().locate(&name);
+    let carried = located.as_ref().map(|located| located.service);
+    let kind = asked.or(carried.map(Kind::carried)).unwrap_or(Kind::Log);
+    let service = match kind {
+        Kind::Log | Kind::Alert => carried.filter(|service| *service == Service::Raw).unwrap_or(Service::Log),
+        Kind::Metrics => Service::Metrics,
+        Kind::Signal => Service::Signal,
+    };
     // A subscription says itself what it streams; the least scope that reads is enough.
-    let scope = if start.scope.trim().is_empty() { Scope::Filter } else { parse_scope(Service::Log, &start.scope)? };
-    services.authoriser.authorise_stream(key, Service::Log, scope, &name.namespace, &name.name)?;
-    let Some(located) = services.declared.catalogue().locate(&name) else {
+    let said = (!start.scope.trim().is_empty()).then(|| parse_scope(service, &start.scope)).transpose()?;
+    let once = kind == Kind::Metrics && metrics::once(&start.metrics, said.unwrap_or(Scope::Stream))?;
+    let least = if once { Scope::Snapshot } else { following(service) };
+    let scope = said.unwrap_or(least);
+    let may = |service, scope| services.authoriser.authorise_stream(key, service, scope, &name.namespace, &name.name);
+    let granted = match (may(service, scope), carried) {
+        (Ok(()), _) => Granted::Stream { service, scope, name: name.clone() },
+        // Whoever may read a stream may read its signals.
+        (Err(denied), Some(carried)) if kind == Kind::Signal => {
+            may(carried, following(carried)).map_err(|_| denied)?;
+            Granted::Stream { service: carried, scope: following(carried), name: name.clone() }
+        }
+        (Err(denied), _) => return Err(denied.into()),
+    };
+    let Some(located) = located else {
         let text = format!(
             "The subscription {name} does not stream now: it does not exist, is suspended or not valid. See `kubectl describe sub`."
         );
         return Err(Refusal::Request(text));
     };
+    if kind != Kind::Signal && service != located.service {
+        let carried = service_name(located.service);
+        let text =
+            format!("The subscription {name} carries {carried}, nothing else: ask for that, or by its name alone.");
+        return Err(Refusal::Request(text));
+    }
     let reader = match &start.last_event {
         Some(event) => located.resume(resume_point(event)?),
+        None if service == Service::Metrics && !past_of(start).wants_past() => located.resume(ReadFrom::NewestReading),
         None => located.read(past_of(start)),
     };
-    let granted = Granted::Stream { scope, name };
-    Ok(Opened { reader, past: located.backlog, granted, lease: None, there: Vec::new() })
+    Ok(Opened { reader, past: located.backlog, granted, lease: None, there: Vec::new(), carries: service, once })
 }
 
 fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> Result<Opened, Refusal> {
-    if kind == Kind::Metrics {
-        return Err(Refusal::Request("Metrics of a selection are not served by this version of Weir.".into()));
-    }
-    let selection = selection_of(start)?;
-    let compiled =
-        selection.compile().map_err(|error| Refusal::Request(format!("The selection is not valid: {error}")))?;
+    let (selection, compiled) = selection_of(start)?;
     let service = if kind == Kind::Signal { Service::Signal } else { Service::Log };
     let scope = parse_scope(service, &start.scope)?;
     let permit = services.authoriser.authorise_pods(key, service, scope, &compiled)?;
@@ -173,10 +233,7 @@ fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> 
         filter: (!filter.is_empty()).then_some(filter),
         ..StreamSubscriptionSpec::default()
     };
-    let supervisor = services.declared.supervisor();
-    let invalid = |error: crate::worker::JobError| Refusal::Request(error.to_string());
-    let job = Job::new(&spec, supervisor.default_ring(), Sight::Permitted(permit.clone())).map_err(invalid)?;
-    let lease = supervisor.ensure(job).map_err(invalid)?;
+    let lease = lease(services, &spec, &permit)?;
     let from = if kind == Kind::Log { past_of(start) } else { Past::default() };
     // The reader comes before the roster: a container that joins in between is in both, and told once.
     let stream = Arc::clone(lease.stream());
@@ -187,17 +244,25 @@ fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> 
     };
     let there = lease.roster();
     let granted = Granted::Pods { service, scope, selection: compiled, permit };
-    Ok(Opened { reader, past, granted, lease: Some(lease), there })
+    Ok(Opened { reader, past, granted, lease: Some(lease), there, carries: service, once: false })
 }
 
-fn selection_of(start: &Start) -> Result<PodSelection, Refusal> {
+/// A hold on the worker of a spec, which sees what is permitted.
+pub(super) fn lease(services: &Services, spec: &StreamSubscriptionSpec, permit: &PodPermit) -> Result<Lease, Refusal> {
+    let supervisor = services.declared.supervisor();
+    let job = Job::new(spec, supervisor.default_ring(), Sight::Permitted(permit.clone()))?;
+    Ok(supervisor.ensure(job)?)
+}
+
+/// The pods and containers that are asked for.
+pub(super) fn selection_of(start: &Start) -> Result<(PodSelection, CompiledSelection), Refusal> {
     let view = match start.view.trim() {
         "" | "none" => View::Pod,
         text => View::parse(text).ok_or_else(|| {
             Refusal::Request("The view is not known: cluster, namespace, group, pod or container.".into())
         })?,
     };
-    Ok(PodSelection {
+    let selection = PodSelection {
         view,
         namespaces: start.namespaces.clone(),
         groups: start.groups.clone(),
@@ -206,7 +271,11 @@ fn selection_of(start: &Start) -> Result<PodSelection, Refusal> {
         label_selector: labels_of(&start.labels)?,
         init_containers: start.init_containers,
         ephemeral_containers: start.ephemeral_containers,
-    })
+    };
+    match selection.compile() {
+        Ok(compiled) => Ok((selection, compiled)),
+        Err(error) => Err(Refusal::Request(format!("The selection is not valid: {error}"))),
+    }
 }
 
 /// `a=b,c==d`: the equality part of Kubernetes' selector syntax.

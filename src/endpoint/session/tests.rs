@@ -1,11 +1,13 @@
 //! What clients may send, and what they are told: tables, and nothing that makes the parser panic.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Map, Value, json};
 
 use super::answer;
-use super::message::{Action, Dialect, Malformed, Request, Start};
+use super::message::{Action, Dialect, Malformed, MetricsOptions, Request, Start};
 use crate::record::{Event, Level, Origin, Regarding, Signal, Time};
 
 fn parse(message: &Value) -> Result<Request, Malformed> {
@@ -60,7 +62,7 @@ fn a_message_without_action_and_flow_starts(#[case] message: Value) {
 #[case("stop", Action::Stop)]
 #[case("pause", Action::Pause)]
 #[case("continue", Action::Continue)]
-#[case("modify", Action::Modify)]
+#[case("modify", Action::Modify(MetricsOptions::default()))]
 #[case("ping", Action::Ping)]
 #[case("reconnect", Action::Reconnect { proof: None, start_time: None })]
 fn every_action_is_read_with_its_instance(#[case] action: &str, #[case] expected: Action) {
@@ -149,6 +151,13 @@ fn a_list_of_the_wrong_type_is_named(
 #[case("startTime", json!(-5))]
 #[case("include", json!(5))]
 #[case("exclude", json!([5]))]
+#[case("metrics", json!(5))]
+#[case("metrics", json!([1]))]
+#[case("mode", json!(1))]
+#[case("interval", json!("soon"))]
+#[case("interval", json!(0.5))]
+#[case("interval", json!(-1))]
+#[case("aggregate", json!("yes"))]
 #[case("regexInfo", json!({}))]
 #[case("regexWarning", json!([null]))]
 #[case("regexError", json!(false))]
@@ -242,6 +251,39 @@ fn whoever_reconnects_may_say_from_when_on(#[case] mut message: Value, #[case] e
     let answer: Value = serde_json::from_str(&answer::reconnected(&request, expected)).unwrap();
     assert_eq!(answer.get("startTime"), expected.map(|time| json!(time.millis())).as_ref());
     assert_eq!((&answer["action"], &answer["text"]), (&json!("reconnect"), &json!("Reconnected")));
+}
+
+#[rstest]
+#[case::channels(json!({"channel": "metrics", "type": "signal", "data": OPTIONS.clone()}))]
+#[case::older(json!({"channel": "metrics", "data": OPTIONS.clone()}))]
+#[case::classic({
+    let mut message = OPTIONS.clone();
+    message["type"] = json!("metrics");
+    message
+})]
+fn a_start_and_a_change_say_which_numbers_are_wanted(#[case] mut message: Value) {
+    let expected = MetricsOptions {
+        mode: Some("stream".into()),
+        aggregate: Some(false),
+        interval: Some(15),
+        metrics: Some(vec!["b".into(), "a".into()]),
+    };
+    assert_eq!(started(&message).metrics, expected, "in their order");
+    message["action"] = json!("modify");
+    assert_eq!(parse(&message).unwrap().action, Action::Modify(expected));
+}
+
+static OPTIONS: LazyLock<Value> =
+    LazyLock::new(|| json!({"mode": "stream", "aggregate": false, "interval": 15, "metrics": ["b", "a"]}));
+
+#[rstest]
+#[case(json!({}), MetricsOptions::default())]
+#[case(json!({"metrics": null, "mode": "", "aggregate": "", "interval": ""}), MetricsOptions::default())]
+#[case(json!({"metrics": []}), MetricsOptions { metrics: Some(vec![]), ..MetricsOptions::default() })]
+#[case(json!({"metrics": "a, b"}), MetricsOptions { metrics: Some(vec!["a".into(), "b".into()]), ..MetricsOptions::default() })]
+#[case(json!({"aggregate": "true"}), MetricsOptions { aggregate: Some(true), ..MetricsOptions::default() })]
+fn what_is_not_said_of_numbers_is_left_as_it_is(#[case] data: Value, #[case] expected: MetricsOptions) {
+    assert_eq!(started(&json!({"channel": "metrics", "type": "signal", "data": data})).metrics, expected);
 }
 
 #[test]
