@@ -24,7 +24,7 @@ use crate::api::{StreamSubscription, StreamSubscriptionSpec, StreamSubscriptionS
 use crate::source::BuildError;
 use crate::stream::StreamName;
 use crate::telemetry::{Category, Kind};
-use crate::worker::{Declared, Job, JobError, Observed, Sight};
+use crate::worker::{Declared, HistoryPlan, Job, JobError, Observed, Sight};
 
 impl Object for StreamSubscription {
     const KIND: Kind = Kind::StreamSubscription;
@@ -139,10 +139,16 @@ fn materialise(subscription: &StreamSubscription, name: &StreamName, context: &C
     let uid = subscription.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
     let ring = context.declared.supervisor().default_ring();
     let job = Job::new(&spec, ring, Sight::Selected);
-    match job.and_then(|job| context.declared.declare(name, uid, job)) {
+    let declared = job.and_then(|job| {
+        let plan = HistoryPlan::of(&spec)?;
+        let observed = context.declared.declare(name, uid, job)?;
+        context.declared.record(name, plan);
+        Ok(observed)
+    });
+    match declared {
         Ok(observed) => {
             if !context.shared.is_there(&subscription.metadata) {
-                context.declared.withdraw(name, DELETED);
+                context.declared.delete(name, DELETED);
             }
             Ok(Standing::AtWork(observed))
         }
@@ -197,7 +203,7 @@ fn stream_name((namespace, name): &Id) -> StreamName {
 impl Context {
     /// A subscription is no more: its readers are cut and told so.
     fn gone(&self, id: &Id) {
-        self.declared.withdraw(&stream_name(id), DELETED);
+        self.declared.delete(&stream_name(id), DELETED);
         self.reported.lock().remove(id);
         self.shared.forget(id);
     }

@@ -26,6 +26,7 @@
 //! | `key_admin`, `key_wire` | access keys managed over REST, and how they are written there |
 //! | `subscriptions` | which declared streams there are |
 //! | `streams`, `stream_frames` | a declared stream as server-sent events or plain lines |
+//! | `history` | what numbers were |
 //! | `tickets` | tickets for clients that cannot set headers |
 
 pub mod accept;
@@ -36,6 +37,7 @@ mod counted;
 pub mod credentials;
 pub mod drain;
 pub mod health;
+mod history;
 mod key_admin;
 mod key_wire;
 mod metrics_socket;

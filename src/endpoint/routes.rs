@@ -7,13 +7,16 @@ use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
 use super::services::Services;
-use super::{config, health, key_admin, metrics_socket, reply, session, streams, subscriptions, tickets, traffic};
+use super::{
+    config, health, history, key_admin, metrics_socket, reply, session, streams, subscriptions, tickets, traffic,
+};
 
 /// Everything that the endpoint serves. Every request gets an answer, errors as JSON.
 pub fn routes(services: Arc<Services>) -> BoxedFilter<(Response,)> {
     let probes = health::routes(services.readiness.clone(), services.drain.clone(), Arc::clone(&services.metrics));
     let api = subscriptions::routes(&services).or(streams::routes(&services)).unify();
     let api = api.or(tickets::routes(&services)).unify();
+    let api = api.or(history::routes(&services)).unify();
     let api = api.or(session::routes(Arc::clone(&services))).unify();
     let api = api.or(metrics_socket::routes(&services)).unify();
     let all = probes.or(api).unify().or(beside_the_session(&services)).unify();

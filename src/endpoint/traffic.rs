@@ -28,6 +28,7 @@ fn route(path: &str, root: &str) -> Route {
         ("config" | "managecluster", ..) => Route::Config,
         ("api", Some("v1"), Some("streams")) => Route::Streams,
         ("api", Some("v1"), Some("subscriptions")) => Route::Subscriptions,
+        ("api", Some("v1"), Some("metrics")) => Route::History,
         ("api", Some("v1"), Some("tickets")) => Route::Tickets,
         _ => Route::Other,
     }
@@ -51,6 +52,7 @@ mod tests {
     #[case("/kwirth/config/info", Route::Config)]
     #[case("/api/v1/streams/a/b/events", Route::Streams)]
     #[case("/api/v1/subscriptions", Route::Subscriptions)]
+    #[case("/api/v1/metrics/history", Route::History)]
     #[case("/api/v1/tickets", Route::Tickets)]
     #[case("/kwirthy", Route::Other)]
     #[case("/wp-login.php", Route::Other)]

@@ -65,6 +65,22 @@ label! {
 }
 
 label! {
+    /// What became of a point that was to be kept as history.
+    HistoryOutcome {
+        /// Stored as the newest of its series.
+        Stored = "stored",
+        /// Took the place of one with the same time.
+        Replaced = "replaced",
+        /// Older than the newest of its series, and dropped.
+        Late = "late",
+        /// Of a series too many, and dropped.
+        Refused = "refused",
+        /// Given up for newer ones, at the bound of the bytes.
+        Evicted = "evicted",
+    }
+}
+
+label! {
     /// What Weir asks of an API server or kubelet.
     UpstreamKind {
         /// A connection that stays and delivers.
@@ -133,6 +149,8 @@ label! {
         Streams = "streams",
         /// The list of declared streams.
         Subscriptions = "subscriptions",
+        /// What numbers were.
+        History = "history",
         /// Tickets.
         Tickets = "tickets",
         /// Access keys managed over REST.

@@ -1,8 +1,8 @@
 //! Every counter that Weir keeps about itself.
 
 use super::{
-    AuthFailure, Category, CodeClass, Dropped, Kind, Outcome, Readiness, Reconnect, Route, Service, Transport,
-    UpstreamKind,
+    AuthFailure, Category, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Readiness, Reconnect, Route, Service,
+    Transport, UpstreamKind,
 };
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -36,6 +36,12 @@ pub struct Metrics {
     pub gaps: Counter,
     /// Records that a reader did not get, by reason.
     pub dropped: Family<DroppedLabels, Counter>,
+    /// Points that were to be kept as history, by what became of them.
+    pub history_points: Family<HistoryLabels, Counter>,
+    /// Series with history now.
+    pub history_series: Gauge,
+    /// Memory that history takes now, in bytes.
+    pub history_memory: Gauge,
     /// Connections to an upstream that follow a log now.
     pub upstream_follows: Gauge,
     /// Requests to an upstream that have ended or were answered.
@@ -103,6 +109,9 @@ impl Metrics {
                 bytes: add_with_unit(r, "payload", Unit::Bytes, "Payload that entered a stream"),
                 gaps: add(r, "gaps", "Gap signals sent to readers"),
                 dropped: add(r, "dropped_records", "Records a reader did not get, by reason"),
+                history_points: add(r, "history_points", "Points that were to be kept as history, by outcome"),
+                history_series: add(r, "history_series", "Series with history now"),
+                history_memory: add_with_unit(r, "history_memory", Unit::Bytes, "Memory that history takes now"),
                 upstream_follows: add(r, "upstream_follows", "Upstream connections that follow a log now"),
                 upstream_requests: add(r, "upstream_requests", "Requests to an upstream, by kind and outcome"),
                 upstream_reconnects: add(r, "upstream_reconnects", "Upstream connections made again, by reason"),
@@ -159,6 +168,13 @@ impl Metrics {
         self.answering.inc_by(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Counts points that were to be kept as history.
+    pub fn history(&self, outcome: HistoryOutcome, points: u64) {
+        if points > 0 {
+            self.history_points.get_or_create(&HistoryLabels { outcome }).inc_by(points);
+        }
+    }
+
     /// Observes the duration of one reconciliation.
     pub fn reconciled(&self, controller: Kind, took: Duration) {
         self.reconcile_duration.get_or_create(&KindLabels { controller }).observe(took.as_secs_f64());
@@ -173,6 +189,9 @@ impl Metrics {
         }
         for &reason in Dropped::ALL {
             drop(self.dropped.get_or_create(&DroppedLabels { reason }));
+        }
+        for &outcome in HistoryOutcome::ALL {
+            drop(self.history_points.get_or_create(&HistoryLabels { outcome }));
         }
         for &reason in Reconnect::ALL {
             drop(self.upstream_reconnects.get_or_create(&ReconnectLabels { reason }));
@@ -225,6 +244,13 @@ labels! {
     DroppedLabels {
         /// Why not.
         reason: Dropped,
+    }
+}
+labels! {
+    /// Labels of points of history.
+    HistoryLabels {
+        /// What became of them.
+        outcome: HistoryOutcome,
     }
 }
 labels! {

@@ -18,10 +18,11 @@ mod overview;
 
 pub use category::Category;
 pub use labels::{
-    AuthFailure, CodeClass, Dropped, Kind, Outcome, Readiness, Reconnect, Route, Service, Transport, UpstreamKind,
+    AuthFailure, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Readiness, Reconnect, Route, Service, Transport,
+    UpstreamKind,
 };
 pub use metrics::{
-    AuthFailureLabels, Connected, DroppedLabels, Exposition, KindLabels, Metrics, ObjectLabels, ReconcileErrorLabels,
-    ReconnectLabels, RequestLabels, RouteLabels, ServiceLabels, TransportLabels, UpstreamLabels,
+    AuthFailureLabels, Connected, DroppedLabels, Exposition, HistoryLabels, KindLabels, Metrics, ObjectLabels,
+    ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ServiceLabels, TransportLabels, UpstreamLabels,
 };
 pub use overview::Overview;

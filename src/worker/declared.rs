@@ -8,6 +8,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::histories::{Histories, HistoryConfig, HistoryPlan};
 use super::job::{Job, JobError};
 use super::supervisor::{Lease, Supervisor};
 use crate::api::Service;
@@ -48,16 +49,30 @@ struct Entry {
 pub struct Declared {
     supervisor: Arc<Supervisor>,
     catalogue: Arc<Catalogue>,
+    histories: Arc<Histories>,
     entries: Mutex<HashMap<StreamName, Entry>>,
     changes: broadcast::Sender<StreamName>,
     tracker: TaskTracker,
 }
 
 impl Declared {
-    /// Keeps declared streams at work with `supervisor` and known in `catalogue`.
+    /// Keeps declared streams at work with `supervisor` and known in `catalogue`, with histories that cost what is usual.
     pub fn new(supervisor: Arc<Supervisor>, catalogue: Arc<Catalogue>, tracker: TaskTracker) -> Arc<Self> {
+        let (metrics, cancel) = (Arc::clone(supervisor.metrics()), supervisor.child_token());
+        let histories = Histories::new(HistoryConfig::default(), metrics, tracker.clone(), cancel);
+        Self::with_histories(supervisor, catalogue, histories, tracker)
+    }
+
+    /// Keeps declared streams at work with `supervisor` and known in `catalogue`, and what their numbers were in
+    /// `histories`.
+    pub fn with_histories(
+        supervisor: Arc<Supervisor>,
+        catalogue: Arc<Catalogue>,
+        histories: Arc<Histories>,
+        tracker: TaskTracker,
+    ) -> Arc<Self> {
         let changes = broadcast::channel(1024).0;
-        Arc::new(Self { supervisor, catalogue, entries: Mutex::default(), changes, tracker })
+        Arc::new(Self { supervisor, catalogue, histories, entries: Mutex::default(), changes, tracker })
     }
 
     /// The supervisor behind it.
@@ -68,6 +83,11 @@ impl Declared {
     /// Where streams are found by name.
     pub fn catalogue(&self) -> &Arc<Catalogue> {
         &self.catalogue
+    }
+
+    /// What the numbers of streams were, and Weir's own.
+    pub fn histories(&self) -> &Arc<Histories> {
+        &self.histories
     }
 
     /// The names of streams whose [`Observed`] changed. One that lags must look at all.
@@ -102,11 +122,28 @@ impl Declared {
         Ok(observed)
     }
 
-    /// Ends a subscription, telling its readers why. Nothing happens where there is none.
+    /// Keeps history of a subscription that is at work, as `plan` says. Without a plan what there was is forgotten.
+    pub fn record(&self, name: &StreamName, plan: Option<HistoryPlan>) {
+        let entries = self.entries.lock();
+        match (entries.get(name), plan) {
+            (Some(entry), Some(plan)) => self.histories.record(name, &entry.uid, entry.lease.stream(), plan),
+            (Some(_), None) => self.histories.forget(name),
+            (None, _) => {}
+        }
+    }
+
+    /// Ends a subscription that is no more, telling its readers why, and forgets its history.
+    pub fn delete(&self, name: &StreamName, why: &str) {
+        self.withdraw(name, why);
+        self.histories.forget(name);
+    }
+
+    /// Ends a subscription, telling its readers why. Nothing happens where there is none. Its history stays.
     pub fn withdraw(&self, name: &StreamName, why: &str) {
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.remove(name) {
             self.catalogue.remove(name);
+            self.histories.pause(name);
             entry.close(why);
         }
     }

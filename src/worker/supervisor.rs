@@ -72,6 +72,10 @@ impl Supervisor {
         self.config.ring
     }
 
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// What ends with the supervisor, or before.
     pub(super) fn child_token(&self) -> CancellationToken {
         self.cancel.child_token()

@@ -23,12 +23,17 @@ const SHOWN: Duration = Duration::from_secs(3600);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    store: SeriesStore,
+    store: Arc<SeriesStore>,
     /// What was told since the last point: the series of each metric, encoded once.
     told: Mutex<HashMap<&'static str, Text>>,
 }
 
 impl History {
+    /// The past that is kept in `store`.
+    pub fn of(store: Arc<SeriesStore>) -> Self {
+        Self { store, told: Mutex::default() }
+    }
+
     /// Notes the numbers now, and then every five seconds until cancelled.
     pub async fn run(self: Arc<Self>, metrics: Arc<Metrics>, cancel: CancellationToken) {
         self.note(&metrics, Time::now());

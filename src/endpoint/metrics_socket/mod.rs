@@ -62,7 +62,7 @@ enum Due {
 ///
 /// From now until draining begins, the server's own numbers are noted for the history.
 pub(super) fn routes(services: &Arc<Services>) -> BoxedFilter<(Response,)> {
-    let history = Arc::new(History::default());
+    let history = Arc::new(History::of(Arc::clone(services.declared.histories().own())));
     let noting = Arc::clone(&history).run(Arc::clone(&services.metrics), services.drain.draining().clone());
     services.drain.spawn(noting);
     let shared = Arc::new(Shared {

@@ -287,3 +287,13 @@ fn stores_that_share_a_budget_each_keep_their_even_share_at_least() {
     drop(stores);
     assert_eq!(budget.used(), 0);
 }
+
+#[test]
+fn a_series_that_went_silent_is_still_there_in_buckets() {
+    let store = SeriesStore::default();
+    for second in 0..10 {
+        let _ = store.append(&key(0), Time::from_millis(second * 1000), second as f64);
+    }
+    let _ = store.sweep(Time::from_millis(3_640_000));
+    assert_eq!(read(&store, 0, &window(0, 9000, 5000), Aggregate::Avg), [(0, 4.5f64.to_bits())]);
+}
