@@ -5,8 +5,10 @@
 //! horizon everything counts as seen, within the window a line is known by its time and text, past it all is new.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
+
+use foldhash::quality::RandomState;
 
 use crate::record::{Batch, Time};
 
@@ -17,17 +19,13 @@ const DISORDER: i64 = 100_000_000;
 /// more within [`DISORDER`] is exact as long as no line stands further out of order than these reach back.
 const MOST_LINES: usize = 16_384;
 
-/// Bytes remembered at most, for origins with long lines.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
-
-/// The end of what was seen of one origin. Costs nothing but references until it is needed.
+/// The end of what was seen of one origin: of each line its time and a hash of its text, 16 bytes in all. The lines
+/// themselves are let go, so that who reads a long past slowly holds no more of it than what is on its way.
 #[derive(Clone, Debug)]
 pub struct Trail {
     most_lines: usize,
-    most_bytes: usize,
-    recent: VecDeque<Arc<Batch>>,
-    lines: usize,
-    bytes: usize,
+    hasher: RandomState,
+    recent: VecDeque<(Time, u64)>,
     oldest: Option<Time>,
     newest: Option<Time>,
     /// The newest time of what was seen and is no longer remembered line by line.
@@ -38,19 +36,16 @@ pub struct Trail {
 
 impl Default for Trail {
     fn default() -> Self {
-        Self::remembering(MOST_LINES, MOST_BYTES)
+        Self::remembering(MOST_LINES)
     }
 }
 
 impl Trail {
-    pub(super) fn remembering(most_lines: usize, most_bytes: usize) -> Self {
-        let recent = VecDeque::new();
+    pub(super) fn remembering(most_lines: usize) -> Self {
         Self {
             most_lines,
-            most_bytes,
-            recent,
-            lines: 0,
-            bytes: 0,
+            hasher: RandomState::default(),
+            recent: VecDeque::new(),
             oldest: None,
             newest: None,
             forgotten: None,
@@ -63,25 +58,27 @@ impl Trail {
         let Some(newest) = batch.newest() else { return };
         self.oldest = self.oldest.or(batch.oldest());
         self.newest = self.newest.max(Some(newest));
-        self.lines += batch.len();
-        self.bytes += batch.cost();
-        self.recent.push_back(Arc::clone(batch));
-        while self.recent.len() > 1 && self.may_forget_first() {
-            let Some(first) = self.recent.pop_front() else {
-                return;
-            };
-            self.lines -= first.len();
-            self.bytes -= first.cost();
-            self.forgotten = self.forgotten.max(first.newest());
+        let settled = self.settled();
+        // Of a large batch, most is forgotten at once: so it is not remembered first.
+        let late = batch.len().saturating_sub(self.most_lines);
+        let (early, rest) = batch.lines().split_at(late);
+        if !early.is_empty() {
+            let (remembered, lines) = (self.recent.drain(..).map(|(time, _)| time), early.iter().map(|line| line.time));
+            self.forgotten = self.forgotten.max(remembered.chain(lines).max());
         }
-    }
-
-    fn may_forget_first(&self) -> bool {
-        let Some(first) = self.recent.front() else {
-            return false;
-        };
-        let old = first.newest() < self.settled();
-        old || self.lines - first.len() >= self.most_lines || self.bytes - first.cost() >= self.most_bytes
+        for line in rest {
+            if Some(line.time) < settled && self.recent.is_empty() {
+                self.forgotten = self.forgotten.max(Some(line.time));
+                continue;
+            }
+            self.recent.push_back((line.time, self.hasher.hash_one(batch.text(line))));
+        }
+        while let Some(&(time, _)) = self.recent.front()
+            && (Some(time) < settled || self.recent.len() > self.most_lines)
+        {
+            self.recent.pop_front();
+            self.forgotten = self.forgotten.max(Some(time));
+        }
     }
 
     /// The time before which no line comes any more.
@@ -127,14 +124,18 @@ impl Trail {
         let Some(newest) = self.newest else {
             return SeenWindow::default();
         };
-        let hasher = RandomState::new();
         let mut seen: HashMap<(Time, u64), u32> = HashMap::new();
-        for batch in &self.recent {
-            for line in batch.lines() {
-                *seen.entry((line.time, hasher.hash_one(batch.text(line)))).or_default() += 1;
-            }
+        for line in &self.recent {
+            *seen.entry(*line).or_default() += 1;
         }
-        SeenWindow { hasher, seen, horizon: self.horizon(), newest: Some(newest), matched: false, passed: false }
+        SeenWindow {
+            hasher: self.hasher.clone(),
+            seen,
+            horizon: self.horizon(),
+            newest: Some(newest),
+            matched: false,
+            passed: false,
+        }
     }
 }
 
