@@ -104,7 +104,11 @@ async fn measure_all(options: &Options) -> Result<(), Problem> {
     let config = kube::Config::infer().await?;
     let writers = writers::Writers::new(kube::Client::try_from(config.clone())?, &options.namespace).await?;
     let bench = measure::Bench { options, curl: client::Curl::new(&config)?, writers };
-    let outcome = run(&bench).await;
+    // What was made is removed too when somebody loses patience: pods, and the key that curl reads from a file.
+    let outcome = tokio::select! {
+        outcome = run(&bench) => outcome,
+        signal = interrupted() => Err(signal),
+    };
     if !options.keep {
         bench.writers.remove().await?;
     }
@@ -116,6 +120,19 @@ async fn measure_all(options: &Options) -> Result<(), Problem> {
         writeln!(out, "\nAll figures: {}", file.display())?;
     }
     Ok(())
+}
+
+/// Waits until the process is asked to end.
+async fn interrupted() -> Problem {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (terminate, hangup) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut hangup)) = (terminate, hangup) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    "interrupted".into()
 }
 
 async fn run(bench: &measure::Bench<'_>) -> Result<report::Figures, Problem> {
