@@ -66,7 +66,7 @@ async fn every_malformed_message_has_one_answer_and_the_socket_lives_on() {
         (with("view", json!("bird")), "view is not known"),
         (with("scope", json!("")), "no scope was asked for"),
         (with("scope", json!("root")), "scope is not known"),
-        (with("objects", json!("events")), "not served"),
+        (with("objects", json!("nodes")), "pods or events"),
         (with("labelSelector", json!("app in (a)")), "label selector"),
         (with("data", json!([])), "\"data\" must be an object"),
         (option("maxMessages", json!(-1)), "\"maxMessages\""),

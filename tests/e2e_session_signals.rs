@@ -13,9 +13,9 @@ fn signals(key: &str, namespace: &str) -> Value {
     json!({"type": "signal", "accessKey": key, "scope": "view", "view": "namespace", "namespace": namespace})
 }
 
-/// The next signal: its event and what it says.
+/// The next signal that something comes or goes: its event and what it says.
 async fn signal(socket: &mut Socket) -> (String, String) {
-    let message = socket.next().await.unwrap();
+    let message = socket.until("an event", |message| message["event"] != "other").await;
     assert!(["info", "warning", "error"].contains(&message["type"].as_str().unwrap()), "{message}");
     (message["event"].as_str().unwrap_or_default().to_owned(), message["text"].as_str().unwrap().to_owned())
 }
@@ -107,6 +107,7 @@ async fn a_restart_is_told_and_followed() {
             "warning" => {
                 let text = message["text"].as_str().unwrap();
                 assert!(text.starts_with("Container RESTARTED: ") && text.contains("exit code 3"), "{text}");
+                assert_eq!((&message["reason"], &message["exitCode"]), (&json!("Error"), &json!(3)), "{message}");
                 told.push("restart".into());
             }
             _ => told.push(message["event"].as_str().unwrap().to_owned()),

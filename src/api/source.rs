@@ -113,6 +113,11 @@ impl SourceSpec {
         Self { pod_metrics: Some(source), ..Self::default() }
     }
 
+    /// A source that tells what happens to pods.
+    pub fn pod_signals(source: PodSignalsSource) -> Self {
+        Self { pod_signals: Some(source), ..Self::default() }
+    }
+
     /// All kinds that are set; a valid spec has exactly one.
     pub fn kinds(&self) -> Vec<SourceKind> {
         [
@@ -274,18 +279,31 @@ pub struct PodSignalsSource {
     /// Which pods. Default: all that the subscription may reach.
     #[serde(default)]
     pub selection: PodSelection,
+    /// What is told: changes of the pods and their containers, Kubernetes Events of the pods and what owns them. Default: both.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub objects: Vec<SignalObjects>,
     /// Only signals of these levels. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub levels: Vec<SignalLevel>,
-    /// Only Events with these reasons, by name or anchored pattern, such as `BackOff`. Default: all.
+    /// Only signals with these reasons, by name or anchored pattern, such as `BackOff`; none without a reason. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
     pub reasons: Vec<String>,
-    /// Only Events of these types, such as `Warning`. Default: all.
+    /// Only Events of these types, such as `Warning`. A change of a pod is `Normal` where its level is info, else `Warning`. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
     pub types: Vec<String>,
+}
+
+/// What signals tell of.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SignalObjects {
+    /// Changes of pods and containers.
+    Pods,
+    /// Kubernetes Events of the pods, and of what owns them.
+    Events,
 }
 
 /// How grave a signal is.
@@ -297,6 +315,18 @@ pub enum SignalLevel {
     Warning,
     /// Something is missing.
     Error,
+}
+
+impl SignalLevel {
+    /// Reads a level in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text.to_ascii_lowercase().as_str() {
+            "info" => Self::Info,
+            "warning" => Self::Warning,
+            "error" => Self::Error,
+            _ => return None,
+        })
+    }
 }
 
 /// Files on the machine that Weir runs on. Rotation and truncation are survived.

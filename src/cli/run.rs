@@ -70,7 +70,7 @@ pub(super) async fn run(config: RunConfig) -> Result<(), CliError> {
 fn start(config: RunConfig, clients: &Clients, metrics: Arc<Metrics>, drain: Drain, tasks: &Tasks) -> Arc<Services> {
     let (tracker, cancel) = (&tasks.tracker, &tasks.cancel);
     let readiness = Readiness::default();
-    let index = PodIndex::start(&clients.watches, &config.scope, tracker, cancel);
+    let index = PodIndex::start_with(&clients.watches, &config.scope, config.index, tracker, cancel);
     let pods = watch_pods(Arc::clone(&index), readiness.check("pods"));
     let until = cancel.clone();
     tasks.spawn("readiness", async move { until.run_until_cancelled(pods).await.unwrap_or_default() });

@@ -1,6 +1,7 @@
 //! Everything about `weir run` that can be set, and what it comes to once it is checked.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::endpoint::services::{EndpointOptions, ServerInfo};
 use crate::endpoint::tls::{Files, Tls};
 use crate::endpoint::websocket::SocketLimits;
 use crate::record::LineLimit;
-use crate::source::pods::{HubConfig, IndexScope};
+use crate::source::pods::{HubConfig, IndexConfig, IndexScope};
 use crate::stream::RingLimits;
 use crate::worker::SupervisorConfig;
 
@@ -138,6 +139,9 @@ struct LogArgs {
     /// The longest wait before connecting to the API server again
     #[arg(long, value_name = "TIME", env = "WEIR_BACKOFF_MAX", hide_env_values = true, default_value = "5s")]
     backoff_max: String,
+    /// Kubernetes Events that are remembered so that none is told twice
+    #[arg(long, value_name = "COUNT", env = "WEIR_EVENTS_REMEMBERED", hide_env_values = true, default_value = "16384")]
+    events_remembered: String,
 }
 
 /// What `weir run` is to do, checked.
@@ -167,6 +171,8 @@ pub(super) struct RunConfig {
     pub drain_timeout: Duration,
     /// How logs are followed.
     pub hub: HubConfig,
+    /// What is remembered of the watches.
+    pub index: IndexConfig,
     /// How workers run.
     pub supervisor: SupervisorConfig,
 }
@@ -201,6 +207,7 @@ impl RunOptions {
             endpoint: self.endpoint_options(p),
             drain_timeout: p.duration("--drain-timeout", &self.endpoint.drain_timeout, Duration::ZERO..=HOUR),
             hub: self.logs.hub(p),
+            index: self.logs.index(p),
             supervisor: self.logs.supervisor(p),
         };
         problems.none()?;
@@ -278,6 +285,12 @@ impl LogArgs {
             idle_probe_max: usual.idle_probe_max.max(idle_probe),
             backoff_max: p.duration("--backoff-max", &self.backoff_max, SECOND..=HOUR),
         }
+    }
+
+    fn index(&self, p: &mut Problems) -> IndexConfig {
+        let events = p.number("--events-remembered", &self.events_remembered, 1..=10_000_000);
+        let usual = IndexConfig::default();
+        IndexConfig { events_remembered: NonZeroUsize::new(events).unwrap_or(usual.events_remembered) }
     }
 
     fn supervisor(&self, p: &mut Problems) -> SupervisorConfig {
@@ -373,6 +386,7 @@ mod tests {
         assert_eq!(format!("{:?}", config.limits), format!("{:?}", Limits::default()));
         assert_eq!(format!("{:?}", config.endpoint), format!("{:?}", EndpointOptions::default()));
         assert_eq!(format!("{:?}", config.hub), format!("{:?}", HubConfig::default()));
+        assert_eq!(config.index, IndexConfig::default());
         assert_eq!(format!("{:?}", config.supervisor), format!("{:?}", SupervisorConfig::default()));
         assert_eq!(config.drain_timeout, crate::endpoint::drain::DEFAULT_GRACE);
         assert!((1..=USUAL_THREADS).contains(&config.worker_threads));

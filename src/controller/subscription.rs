@@ -172,6 +172,9 @@ fn confined(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> StreamSubscripti
     if let Some(source) = &mut spec.source.pod_logs {
         source.selection = reach.confine(std::mem::take(&mut source.selection));
     }
+    if let Some(source) = &mut spec.source.pod_signals {
+        source.selection = reach.confine(std::mem::take(&mut source.selection));
+    }
     spec
 }
 

@@ -112,7 +112,7 @@ pub struct Signal {
     pub exit_code: Option<i32>,
     /// The object that a Kubernetes Event is about.
     pub regarding: Option<Regarding>,
-    /// How often a Kubernetes Event has happened.
+    /// How often: a Kubernetes Event in all, a restart since the last that was told.
     pub count: Option<u32>,
 }
 
@@ -157,10 +157,16 @@ impl Signal {
         self
     }
 
+    /// The same signal, of what has happened `count` times.
+    pub fn times(mut self, count: u32) -> Self {
+        self.count = Some(count);
+        self
+    }
+
     /// The same signal, of a Kubernetes Event about `object` that has happened `count` times.
     pub fn regarding(mut self, object: Regarding, count: u32) -> Self {
-        (self.regarding, self.count) = (Some(object), Some(count));
-        self
+        self.regarding = Some(object);
+        self.times(count)
     }
 
     /// What the signal costs to hold, in bytes.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
-use super::pods::{FollowHub, PodLogs, PodLogsConfig};
+use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
 use super::{Source, Visible};
 use crate::api::pattern::PatternError;
-use crate::api::{FilterSpec, PodLogsSource, SourceKind, SourceSpec, StartSpec};
+use crate::api::source::SignalObjects;
+use crate::api::{FilterSpec, PodLogsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
 use crate::record::{LineLimit, Time};
 use crate::stream::{From, Start};
 
@@ -54,14 +55,28 @@ impl Sources {
         visible: Visible,
         now: Time,
     ) -> Result<Arc<dyn Source>, BuildError> {
-        match (spec.kind(), &spec.pod_logs) {
-            (Some(SourceKind::PodLogs), Some(logs)) => {
+        match spec {
+            SourceSpec { pod_logs: Some(logs), .. } if spec.kind() == Some(SourceKind::PodLogs) => {
                 let config = pod_logs(logs, filter, visible, now)?;
                 Ok(PodLogs::new(Arc::clone(&self.pods), config))
             }
-            (kind, _) => Err(BuildError::NotImplemented(kind)),
+            SourceSpec { pod_signals: Some(signals), .. } if spec.kind() == Some(SourceKind::PodSignals) => {
+                Ok(PodSignals::new(Arc::clone(self.pods.index()), pod_signals(signals, visible)?))
+            }
+            _ => Err(BuildError::NotImplemented(spec.kind())),
         }
     }
+}
+
+fn pod_signals(spec: &PodSignalsSource, visible: Visible) -> Result<PodSignalsConfig, BuildError> {
+    let wants = |objects| spec.objects.is_empty() || spec.objects.contains(&objects);
+    Ok(PodSignalsConfig {
+        selection: spec.selection.compile()?,
+        visible,
+        pods: wants(SignalObjects::Pods),
+        events: wants(SignalObjects::Events),
+        filter: SignalFilter::of(spec)?,
+    })
 }
 
 fn pod_logs(

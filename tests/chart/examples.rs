@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use weir::api::StreamSubscription;
 use weir::api::crds::{Variant, crds};
 use weir::api::pattern::compile_text;
+use weir::api::validate::{Reach, describe, stream_subscription};
 
 use crate::helm::documents;
 
@@ -83,8 +84,9 @@ fn each_subscription_is_one_that_this_version_runs() {
         for object in objects.into_iter().filter(|o| o["kind"] == "StreamSubscription") {
             let path = path.display();
             let subscription: StreamSubscription = serde_json::from_value(object).unwrap();
-            let source = subscription.spec.source.pod_logs.unwrap_or_else(|| panic!("{path} is not of pods' logs"));
-            source.selection.compile().unwrap_or_else(|error| panic!("{path}: {error}"));
+            let namespace = subscription.metadata.namespace.as_deref().unwrap();
+            let problems = stream_subscription(&subscription.spec, Reach::of(namespace, "weir-system"));
+            assert!(problems.is_empty(), "{path}: {}", describe(&problems));
             assert!(subscription.spec.rules.is_empty(), "{path}");
             let filter = subscription.spec.filter.unwrap_or_default();
             for pattern in filter.include.iter().chain(&filter.exclude) {

@@ -10,7 +10,7 @@ use crate::helm::{Release, render};
 const WATCHED: &[(&str, &str, &[&str])] = &[
     ("", "pods", &["get", "list", "watch"]),
     ("", "pods/log", &["get"]),
-    ("", "events", &["create", "patch"]),
+    ("", "events", &["create", "get", "list", "patch", "watch"]),
     ("events.k8s.io", "events", &["create", "patch"]),
     ("weir.dev", "accesskeys", &["get", "list", "patch", "watch"]),
     ("weir.dev", "alertreceivers", &["get", "list", "patch", "watch"]),

@@ -63,6 +63,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
+# Tell what happens to pods (podSignals).
+- apiGroups: [""]
+  resources: [events]
+  verbs: [get, list, watch]
 # Tell people what happened.
 - apiGroups: ["", events.k8s.io]
   resources: [events]

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 use crate::api::pattern::split_list;
+use crate::api::source::{PodSignalsSource, SignalLevel};
 use crate::record::{Time, Wire};
 
 /// How a request is written, and so how it is answered.
@@ -138,6 +139,8 @@ pub struct Start {
     pub objects: String,
     /// Which numbers.
     pub metrics: MetricsOptions,
+    /// Of signals, only those of these levels, reasons and types.
+    pub signals: PodSignalsSource,
 }
 
 /// What of the numbers of a selection is asked for. What is absent was not said.
@@ -329,6 +332,7 @@ impl Fields<'_> {
             ],
             objects: self.text("objects")?.unwrap_or_default(),
             metrics: options.metrics()?,
+            signals: options.signals()?,
         })
     }
 
@@ -340,6 +344,15 @@ impl Fields<'_> {
             interval: self.number("interval")?,
             metrics: self.0.get("metrics").filter(|said| !said.is_null()).map(|_| names),
         })
+    }
+
+    /// Which signals are wanted.
+    fn signals(&self) -> Result<PodSignalsSource, String> {
+        let wrong = || "The field \"levels\" is a list of info, warning and error.".to_owned();
+        let levels: Result<_, _> =
+            self.list("levels")?.iter().map(|level| SignalLevel::parse(level).ok_or_else(wrong)).collect();
+        let (reasons, types) = (self.list("reasons")?, self.list("types")?);
+        Ok(PodSignalsSource { levels: levels?, reasons, types, ..PodSignalsSource::default() })
     }
 
     /// A field whose value is one of a few names, so that a wrong one may be repeated.

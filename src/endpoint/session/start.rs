@@ -11,8 +11,10 @@ use super::message::{Dialect, Request, Start};
 use super::metrics;
 use crate::access::{Denied, Key, PodPermit, following, parse_scope, service_name};
 use crate::api::selection::{LabelSelector, View};
+use crate::api::source::SignalObjects;
 use crate::api::{
-    CompiledSelection, FilterSpec, PodLogsSource, PodSelection, Scope, Service, SourceSpec, StreamSubscriptionSpec,
+    CompiledSelection, FilterSpec, PodLogsSource, PodSelection, PodSignalsSource, Scope, Service, SourceSpec,
+    StreamSubscriptionSpec,
 };
 use crate::endpoint::counted::Counted;
 use crate::endpoint::services::Services;
@@ -108,16 +110,12 @@ impl Kind {
 /// Starts what a request asks for with the key that it, or the connection, presented.
 pub(super) fn start(services: &Services, request: &Request, start: &Start, key: &Arc<Key>) -> Result<Started, Refusal> {
     let asked = Kind::of(request)?;
-    if matches!(start.objects.as_str(), "events") {
-        return Err(Refusal::Request(
-            "Kubernetes Events (objects \"events\") are not served by this version of Weir.".into(),
-        ));
-    }
+    let signals = signals_of(start, asked)?;
     let alerts = (asked == Some(Kind::Alert)).then(|| alert_patterns(&start.alerts)).transpose()?;
     let opened = match (&start.subscription, asked) {
         (Some(name), _) => open_declared(services, start, name, asked, key)?,
         (None, Some(Kind::Metrics)) => metrics::open(services, start, key)?,
-        (None, Some(kind)) => open_selection(services, start, kind, key)?,
+        (None, Some(kind)) => open_selection(services, start, kind, signals, key)?,
         // Not taken for a selection of everything.
         (None, None) => {
             return Err(Refusal::Request(
@@ -221,15 +219,45 @@ fn open_declared(
     Ok(Opened { reader, past: located.backlog, granted, lease: None, there: Vec::new(), carries: service, once })
 }
 
-fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> Result<Opened, Refusal> {
+/// What of the podSignals of a selection is asked for, where signals are: by their own channel, or as the Kubernetes
+/// Events of what the channel of logs shows.
+fn signals_of(start: &Start, asked: Option<Kind>) -> Result<Option<Vec<SignalObjects>>, Refusal> {
+    let refused = |text: &str| Err(Refusal::Request(text.into()));
+    match (start.objects.as_str(), asked) {
+        ("events", _) if start.subscription.is_some() => refused("A subscription says itself whether it tells events."),
+        ("events", Some(Kind::Log | Kind::Signal)) => Ok(Some(vec![SignalObjects::Events])),
+        ("events", _) => refused("Kubernetes Events (objects \"events\") are told by log and signal."),
+        ("pods", Some(Kind::Signal)) => Ok(Some(vec![SignalObjects::Pods])),
+        ("", Some(Kind::Signal)) => Ok(Some(Vec::new())),
+        ("" | "pods", _) => Ok(None),
+        _ => refused("The objects are not known: pods or events."),
+    }
+}
+
+fn open_selection(
+    services: &Services,
+    start: &Start,
+    kind: Kind,
+    signals: Option<Vec<SignalObjects>>,
+    key: &Key,
+) -> Result<Opened, Refusal> {
     let (selection, compiled) = selection_of(start)?;
     let service = if kind == Kind::Signal { Service::Signal } else { Service::Log };
     let scope = parse_scope(service, &start.scope)?;
     let permit = services.authoriser.authorise_pods(key, service, scope, &compiled)?;
-    let source = PodLogsSource { selection, ..PodLogsSource::default() };
-    let filter = FilterSpec { include: start.include.clone(), exclude: start.exclude.clone() };
+    let carries = if signals.is_some() { Service::Signal } else { service };
+    let (source, filter) = match signals {
+        Some(objects) => {
+            let source = PodSignalsSource { selection, objects, ..start.signals.clone() };
+            (SourceSpec::pod_signals(source), FilterSpec::default())
+        }
+        None => {
+            let filter = FilterSpec { include: start.include.clone(), exclude: start.exclude.clone() };
+            (SourceSpec::pod_logs(PodLogsSource { selection, ..PodLogsSource::default() }), filter)
+        }
+    };
     let spec = StreamSubscriptionSpec {
-        source: SourceSpec::pod_logs(source),
+        source,
         filter: (!filter.is_empty()).then_some(filter),
         ..StreamSubscriptionSpec::default()
     };
@@ -244,7 +272,7 @@ fn open_selection(services: &Services, start: &Start, kind: Kind, key: &Key) -> 
     };
     let there = lease.roster();
     let granted = Granted::Pods { service, scope, selection: compiled, permit };
-    Ok(Opened { reader, past, granted, lease: Some(lease), there, carries: service, once: false })
+    Ok(Opened { reader, past, granted, lease: Some(lease), there, carries, once: false })
 }
 
 /// A hold on the worker of a spec, which sees what is permitted.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::follow::Stage;
 use super::hub::{Attachment, FollowHub, RunStart, Sink};
-use super::info::{PodInfo, Run};
+use super::info::{Ending, PodInfo, Run};
 use super::past::{self, LogCut};
 use crate::record::{Batch, Event, Level, Origin, Signal, Time};
 use crate::stream::{BacklogItem, From, LiveStream, SeenWindow, Trail};
@@ -70,7 +70,14 @@ impl ContainerTask {
         let origin = pod.origin(&self.container, &run);
         // A reader that comes now must not be told of it as of something that is there.
         self.member.send_replace(None);
-        self.tell(Level::Info, Event::Deleted, &origin, "Container DELETED: ");
+        let text = format!("Container DELETED: {}", origin.path());
+        let signal = Signal::new(Level::Info, Event::Deleted, Time::now(), text).about(&origin);
+        let ended = pod.container(&self.container).and_then(|container| container.ending_of(&run.container_id));
+        let signal = explained(signal, ended);
+        self.stream.signal(match &pod.failure {
+            Some(failure) => signal.because(&*failure.reason),
+            None => signal,
+        });
     }
 
     /// Waits for a run that is not `last`; `None` when the container is gone.
@@ -120,6 +127,24 @@ impl ContainerTask {
             () = work => {}
             () = async { over.await; tokio::time::sleep(REST).await } => {}
         }
+        self.tell_violent_end(run, &origin);
+    }
+
+    /// An end that explains why the log breaks off: memory ran out, or the pod had to leave its node.
+    fn tell_violent_end(&self, run: &Run, origin: &Arc<Origin>) {
+        // The index knows first.
+        let pod = self.hub.index().pod(&origin.pod_uid).unwrap_or_else(|| Arc::clone(&self.seen.borrow().pod));
+        let ended = pod.container(&self.container).and_then(|container| container.ending_of(&run.container_id));
+        let now = Time::now();
+        if let Some(ended) = ended.filter(|ended| ended.out_of_memory()) {
+            let text = format!("Container OOM-KILLED: {} ({ended})", origin.path());
+            let signal = Signal::new(Level::Error, Event::OomKilled, now, text).about(origin);
+            self.stream.signal(explained(signal, Some(ended)));
+        } else if let Some(failure) = pod.failure.as_ref().filter(|failure| failure.evicted) {
+            let text = format!("Pod EVICTED: {}/{} ({})", pod.namespace, pod.name, failure.reason);
+            let signal = Signal::new(Level::Error, Event::Evicted, now, text).about(origin);
+            self.stream.signal(explained(signal, ended).because(&*failure.reason));
+        }
     }
 
     async fn publish_past(&self, from: From) -> Trail {
@@ -144,10 +169,12 @@ impl ContainerTask {
         match last {
             None => self.tell(Level::Info, Event::Added, &origin, "Container ADDED: "),
             Some(_) => {
-                let ended = last.and_then(|last| last.ending.as_deref());
+                let ended = last.and_then(|last| pod.container(&self.container)?.ending_of(&last.container_id));
+                let ended = ended.or_else(|| last.and_then(|last| last.ending.as_ref()));
                 let why = ended.map(|ended| format!(" (it had ended: {ended})")).unwrap_or_default();
                 let text = format!("Container RESTARTED: {}, restart {}{why}", origin.path(), run.restarts);
-                self.stream.signal(Signal::new(Level::Warning, Event::Restarted, Time::now(), text).about(&origin));
+                let signal = Signal::new(Level::Warning, Event::Restarted, Time::now(), text).about(&origin);
+                self.stream.signal(explained(signal, ended));
             }
         }
     }
@@ -155,6 +182,14 @@ impl ContainerTask {
     fn tell(&self, level: Level, event: Event, origin: &Arc<Origin>, text: &str) {
         let text = format!("{text}{}", origin.path());
         self.stream.signal(Signal::new(level, event, Time::now(), text).about(origin));
+    }
+}
+
+/// A signal with the end of the run that it is about.
+fn explained(signal: Signal, ended: Option<&Ending>) -> Signal {
+    match ended {
+        Some(ended) => signal.because(&*ended.reason).exit_code(ended.exit_code),
+        None => signal,
     }
 }
 

@@ -91,7 +91,8 @@ impl FollowHub {
         self.config.line_limit
     }
 
-    pub(super) fn index(&self) -> &Arc<PodIndex> {
+    /// The pods there are.
+    pub fn index(&self) -> &Arc<PodIndex> {
         &self.index
     }
 

@@ -1,6 +1,7 @@
 //! The pods there are: one watch for all selections, kept as [`PodInfo`].
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::info::{PodInfo, Run, RunFate};
+use super::signals::KubeEvents;
 
 /// Which namespaces are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +31,11 @@ pub enum IndexScope {
 /// A change of one pod.
 #[derive(Clone, Debug)]
 pub(super) enum PodChange {
-    /// The pod is new or changed.
+    /// The pod is new.
+    Added(Arc<PodInfo>),
+    /// The pod has changed.
     Applied(Arc<PodInfo>),
-    /// The pod is gone.
+    /// The pod is gone; this is the last that is known of it.
     Deleted(Arc<PodInfo>),
 }
 
@@ -41,9 +45,24 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Changes that a slow follower of the index may be behind before it has to look at all pods again.
 const CHANGES: usize = 1024;
 
+/// How the pods and what happens to them are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexConfig {
+    /// How many Kubernetes Events are remembered, so that none is told twice.
+    pub events_remembered: NonZeroUsize,
+}
+
+impl Default for IndexConfig {
+    fn default() -> Self {
+        const EVENTS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
+        Self { events_remembered: EVENTS }
+    }
+}
+
 /// All pods in scope, as they are known now.
 #[derive(Debug)]
 pub struct PodIndex {
+    events: Arc<KubeEvents>,
     pods: RwLock<HashMap<String, Arc<PodInfo>>>,
     changes: broadcast::Sender<PodChange>,
     /// How many watches have not listed their pods yet.
@@ -55,13 +74,26 @@ pub struct PodIndex {
 impl PodIndex {
     /// Begins to watch, in tasks of `tracker` that end with `cancel`.
     pub fn start(client: &Client, scope: &IndexScope, tracker: &TaskTracker, cancel: &CancellationToken) -> Arc<Self> {
+        Self::start_with(client, scope, IndexConfig::default(), tracker, cancel)
+    }
+
+    /// The same with limits of the caller's own.
+    pub fn start_with(
+        client: &Client,
+        scope: &IndexScope,
+        config: IndexConfig,
+        tracker: &TaskTracker,
+        cancel: &CancellationToken,
+    ) -> Arc<Self> {
         let apis: Vec<(Option<String>, Api<Pod>)> = match scope {
             IndexScope::Cluster => vec![(None, Api::all(client.clone()))],
             IndexScope::Namespaces(names) => {
                 names.iter().map(|name| (Some(name.clone()), Api::namespaced(client.clone(), name))).collect()
             }
         };
-        let index = Arc::new(Self::empty(apis.len()));
+        let (remembered, tasks) = (config.events_remembered, tracker.clone());
+        let events = KubeEvents::new(client.clone(), scope.clone(), remembered, tasks, cancel.clone());
+        let index = Arc::new(Self::empty(apis.len(), events));
         for (namespace, api) in apis {
             let (index, cancel) = (Arc::clone(&index), cancel.clone());
             tracker.spawn(async move { cancel.run_until_cancelled(index.watch(api, namespace)).await });
@@ -69,8 +101,9 @@ impl PodIndex {
         index
     }
 
-    fn empty(watches: usize) -> Self {
+    pub(super) fn empty(watches: usize, events: Arc<KubeEvents>) -> Self {
         Self {
+            events,
             pods: RwLock::default(),
             changes: broadcast::channel(CHANGES).0,
             unsynced: watch::channel(watches).0,
@@ -113,6 +146,16 @@ impl PodIndex {
         }
     }
 
+    /// The Kubernetes Events of the same namespaces.
+    pub(super) fn events(&self) -> &Arc<KubeEvents> {
+        &self.events
+    }
+
+    /// Whether Kubernetes Events are watched now: they are while somebody wants them.
+    pub fn watches_events(&self) -> bool {
+        self.events.is_running()
+    }
+
     /// The pods there are, and every change from then on.
     pub(super) fn follow(&self) -> (Vec<Arc<PodInfo>>, broadcast::Receiver<PodChange>) {
         // The lock keeps a change from standing in neither.
@@ -152,7 +195,10 @@ impl PodIndex {
                 Ok(watcher::Event::Apply(pod)) => {
                     self.apply(&pod);
                 }
-                Ok(watcher::Event::Delete(pod)) => self.delete(pod.metadata.uid.as_deref().unwrap_or_default()),
+                Ok(watcher::Event::Delete(pod)) => {
+                    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+                    self.delete(uid, PodInfo::from_pod(&pod));
+                }
                 Err(error) => {
                     tracing::warn!(%error, ?namespace, "the watch of pods failed; trying again");
                 }
@@ -168,21 +214,23 @@ impl PodIndex {
         };
     }
 
-    fn apply(&self, pod: &Pod) -> Option<String> {
+    pub(super) fn apply(&self, pod: &Pod) -> Option<String> {
         let info = Arc::new(PodInfo::from_pod(pod)?);
         let uid = info.uid.clone();
         let mut pods = self.pods.write();
         let before = pods.insert(uid.clone(), Arc::clone(&info));
-        if before.is_none_or(|before| before != info) {
-            let _ = self.changes.send(PodChange::Applied(info));
+        match before {
+            None => drop(self.changes.send(PodChange::Added(info))),
+            Some(before) if before != info => drop(self.changes.send(PodChange::Applied(info))),
+            Some(_) => {}
         }
         Some(uid)
     }
 
-    fn delete(&self, uid: &str) {
+    pub(super) fn delete(&self, uid: &str, last: Option<PodInfo>) {
         let mut pods = self.pods.write();
         if let Some(gone) = pods.remove(uid) {
-            let _ = self.changes.send(PodChange::Deleted(gone));
+            let _ = self.changes.send(PodChange::Deleted(last.map_or(gone, Arc::new)));
         }
     }
 
@@ -196,6 +244,6 @@ impl PodIndex {
             .filter(|pod| !listed.contains(&pod.uid))
             .map(|pod| pod.uid.clone())
             .collect();
-        gone.iter().for_each(|uid| self.delete(uid));
+        gone.iter().for_each(|uid| self.delete(uid, None));
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
 use crate::api::PodFacts;
 use crate::api::pattern::GroupKind;
-use crate::record::{ContainerKind, Origin};
+use crate::record::{ContainerKind, Origin, REASON_BYTES, Time};
 
 /// A pod, as far as streams need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,25 @@ pub struct PodInfo {
     pub groups: Vec<(GroupKind, String)>,
     /// All containers of all three lists, in the order of the spec.
     pub containers: Vec<ContainerInfo>,
+    /// When it was made.
+    pub created: Time,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Why it failed as a whole, or is sent off its node.
+    pub failure: Option<Box<PodFailure>>,
+    /// The UID by which the kubelet's Events know it, where that is another: a static pod's.
+    pub mirror: Option<Box<str>>,
+}
+
+/// Why a pod failed as a whole, or is sent off its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFailure {
+    /// One word, such as `Evicted` or `DeadlineExceeded`.
+    pub reason: String,
+    /// A sentence, cut to a bounded length.
+    pub message: String,
+    /// Whether its node had to be without it, by no fault of its containers.
+    pub evicted: bool,
 }
 
 /// A container of a pod.
@@ -38,6 +57,14 @@ pub struct ContainerInfo {
     pub kind: ContainerKind,
     /// The present run, once the container has started for the first time.
     pub run: Option<Run>,
+    /// How the run before the present one ended, and its id, while the runtime knows it.
+    pub before: Option<Box<(String, Ending)>>,
+    /// How often the container was started again, by the kubelet's count.
+    pub restarts: i32,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Why it waits to be started, where it does: `CrashLoopBackOff`.
+    pub waiting: Option<String>,
 }
 
 /// One run of a container, from its start to its end.
@@ -49,8 +76,40 @@ pub struct Run {
     pub restarts: i32,
     /// Whether the run has ended.
     pub terminated: bool,
-    /// How it ended, for people: `Error, exit code 1`.
-    pub ending: Option<String>,
+    /// How it ended.
+    pub ending: Option<Ending>,
+}
+
+/// How a run ended. Shown as people read it: `Error, exit code 1`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// The runtime's word: `Completed`, `Error`, `OOMKilled`.
+    pub reason: String,
+    /// The exit code of the first process; 128 and the number of the signal that killed it.
+    pub exit_code: i32,
+    /// When, in whole seconds, by the node's clock.
+    pub time: Option<Time>,
+}
+
+impl Ending {
+    /// Whether memory ran out.
+    pub fn out_of_memory(&self) -> bool {
+        self.reason == "OOMKilled"
+    }
+
+    fn of(ended: &ContainerStateTerminated) -> Self {
+        Self {
+            reason: bounded(ended.reason.as_deref().unwrap_or("Terminated"), REASON_BYTES),
+            exit_code: ended.exit_code,
+            time: ended.finished_at.as_ref().map(|time| Time::from_jiff(time.0)),
+        }
+    }
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, exit code {}", self.reason, self.exit_code)
+    }
 }
 
 /// What became of a run.
@@ -96,6 +155,10 @@ impl PodInfo {
             groups: groups_of(pod, &labels),
             labels,
             containers,
+            created: meta.creation_timestamp.as_ref().map(|time| Time::from_jiff(time.0)).unwrap_or_default(),
+            deleting: meta.deletion_timestamp.is_some(),
+            failure: status.and_then(PodFailure::of).map(Box::new),
+            mirror: meta.annotations.as_ref().and_then(|all| all.get(MIRROR)).map(|uid| uid.as_str().into()),
         })
     }
 
@@ -122,10 +185,70 @@ impl PodInfo {
     }
 }
 
+/// What the annotation of a static pod's picture in the API server is called; its value is the UID that the kubelet
+/// gave the pod (k8s.io/api/core/v1, `MirrorPodAnnotationKey`).
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// How much of a pod's message is kept, in bytes.
+const MESSAGE_BYTES: usize = 512;
+
+/// Reasons of failed pods that were sent off their node (the kubelet's eviction, preemption and shutdown managers).
+const EVICTIONS: [&str; 6] = ["Evicted", "Preempting", "NodeLost", "NodeShutdown", "Shutdown", "Terminated"];
+
+impl PodFailure {
+    /// A pod that failed with a reason of its own, or that is about to be disrupted: preempted, evicted, tainted away
+    /// (condition `DisruptionTarget`, from Kubernetes 1.26 on).
+    fn of(status: &PodStatus) -> Option<Self> {
+        let failed = status.phase.as_deref() == Some("Failed");
+        if let Some(reason) = status.reason.as_deref().filter(|reason| failed && !reason.is_empty()) {
+            let message = status.message.as_deref().unwrap_or_default();
+            return Some(Self::new(reason, message, EVICTIONS.contains(&reason)));
+        }
+        let mut conditions = status.conditions.iter().flatten();
+        let target =
+            conditions.find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")?;
+        let reason = target.reason.as_deref().filter(|reason| !reason.is_empty()).unwrap_or("DisruptionTarget");
+        Some(Self::new(reason, target.message.as_deref().unwrap_or_default(), true))
+    }
+
+    fn new(reason: &str, message: &str, evicted: bool) -> Self {
+        Self { reason: bounded(reason, REASON_BYTES), message: bounded(message, MESSAGE_BYTES), evicted }
+    }
+}
+
+/// A text that was made outside, cut to at most `bytes`.
+fn bounded(text: &str, bytes: usize) -> String {
+    text[..text.floor_char_boundary(bytes)].to_owned()
+}
+
 impl ContainerInfo {
     fn new(name: &str, kind: ContainerKind, statuses: &[ContainerStatus]) -> Self {
-        let status = statuses.iter().find(|status| status.name == name);
-        Self { name: name.to_owned(), kind, run: status.and_then(Run::from_status) }
+        let Some(status) = statuses.iter().find(|status| status.name == name) else {
+            return Self { name: name.to_owned(), kind, ..Self::default() };
+        };
+        let run = Run::from_status(status);
+        let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let other = |id: &String| run.as_ref().is_none_or(|run| run.container_id != *id);
+        let before = last.and_then(|last| Some((last.container_id.clone().filter(other)?, Ending::of(last))));
+        let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+        Self {
+            name: name.to_owned(),
+            kind,
+            run,
+            before: before.map(Box::new),
+            restarts: status.restart_count,
+            ready: status.ready,
+            waiting: waiting.and_then(|waiting| Some(bounded(waiting.reason.as_deref()?, REASON_BYTES))),
+        }
+    }
+
+    /// How the run of this id ended, where that is known.
+    pub fn ending_of(&self, container_id: &str) -> Option<&Ending> {
+        match (&self.run, self.before.as_deref()) {
+            (Some(run), _) if run.container_id == container_id => run.ending.as_ref(),
+            (_, Some((id, ending))) if id == container_id => Some(ending),
+            _ => None,
+        }
     }
 }
 
@@ -153,10 +276,7 @@ impl Run {
             // While a container waits for its next start, some kubelets have counted that start already.
             restarts: status.restart_count,
             terminated: !running || waiting,
-            ending: ended.map(|ended| {
-                let reason = ended.reason.as_deref().unwrap_or("Terminated");
-                format!("{reason}, exit code {}", ended.exit_code)
-            }),
+            ending: ended.map(Ending::of),
         })
     }
 }

@@ -109,8 +109,13 @@ impl PodLogs {
         self.listed.send_replace(true);
         loop {
             match changes.recv().await {
-                Ok(PodChange::Applied(pod)) => self.apply(&pod, First::Beginning, stream, &spawn),
-                Ok(PodChange::Deleted(pod)) => self.remove(&pod.uid),
+                Ok(PodChange::Added(pod) | PodChange::Applied(pod)) => {
+                    self.apply(&pod, First::Beginning, stream, &spawn)
+                }
+                Ok(PodChange::Deleted(pod)) => {
+                    self.note_last(&pod);
+                    self.remove(&pod.uid);
+                }
                 Err(broadcast::error::RecvError::Closed) => return,
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     let (pods, receiver) = index.follow();
@@ -160,6 +165,18 @@ impl PodLogs {
             ContainerKind::Ephemeral => self.selection.ephemeral_containers,
         };
         listed && self.selection.matches_container(&pod.name, container) && (self.visible)(&pod.facts(), container)
+    }
+
+    /// The last picture of a pod may show how its runs ended.
+    fn note_last(&self, pod: &Arc<PodInfo>) {
+        let run_of = |pod: &PodInfo, name: &str| Some(pod.container(name)?.run.as_ref()?.container_id.clone());
+        let containers = self.containers.lock();
+        for ((_, name), followed) in containers.iter().filter(|((uid, _), _)| *uid == pod.uid) {
+            let same = run_of(&followed.seen.borrow().pod, name) == run_of(pod, name);
+            if same {
+                followed.seen.send_modify(|seen| seen.pod = Arc::clone(pod));
+            }
+        }
     }
 
     fn remove(&self, uid: &str) {

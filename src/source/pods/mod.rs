@@ -1,4 +1,4 @@
-//! The logs of pods, through the API server.
+//! Pods: which there are, what happens to them, and their logs, through the API server.
 //!
 //! ```text
 //!   PodIndex ── pods come and go ──► PodLogs (one per selection)
@@ -23,9 +23,11 @@ mod logs;
 pub mod metrics;
 mod parse;
 mod past;
+mod signals;
 
 pub use hub::{FollowHub, HubConfig};
-pub use index::{IndexScope, PodIndex};
-pub use info::{ContainerInfo, PodInfo, Run, RunFate};
+pub use index::{IndexConfig, IndexScope, PodIndex};
+pub use info::{ContainerInfo, Ending, PodFailure, PodInfo, Run, RunFate};
 pub use log_client::log_client;
 pub use logs::{PodLogs, PodLogsConfig};
+pub use signals::{PodSignals, PodSignalsConfig, SignalFilter};
