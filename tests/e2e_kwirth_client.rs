@@ -1,9 +1,10 @@
 //! A published client library (`@jfvilas/kwirth-common`) reads a log: its enums, its key classes, its words.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod clients;
 mod served;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -11,36 +12,12 @@ use weir::access::{KeyId, KeyRecord, Token};
 use weir::api::AccessKeySpec;
 use weir::record::Time;
 
+use clients::{CLIENTS, node_modules, run};
 use served::{Cluster, OPERATOR, Served, numbers};
 
-const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
-
-/// Runs a program to its end; what it printed.
-async fn run(command: &mut Command) -> String {
-    let shown = format!("{:?}", command.as_std().get_program());
-    let output = command.kill_on_drop(true).output().await;
-    let output =
-        output.unwrap_or_else(|error| panic!("this test needs {shown} (Node.js 20 or later, with npm): {error}"));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{shown} failed\n{out}\n{err}");
-    out.into_owned()
-}
-
-/// The client's modules, as the lock file names them: installed once beside what cargo builds.
-async fn modules() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kwirth-client");
-    std::fs::create_dir_all(&folder).unwrap();
-    for file in ["package.json", "package-lock.json"] {
-        std::fs::copy(Path::new(CLIENTS).join(file), folder.join(file)).unwrap();
-    }
-    let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"];
-    run(Command::new("npm").args(npm).current_dir(&folder)).await;
-    folder
-}
-
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_published_client_library_reads_a_log() {
-    let folder = modules().await;
+    let folder = node_modules().await;
     let cluster = Cluster::new("kwirth").await;
     cluster.run("count", "for i in $(seq 1 40); do echo $i; done; sleep 600").await;
     cluster.started("count").await;

@@ -38,10 +38,11 @@ await_cargo_deny() {
   }
 }
 
-# Integration tests by name: `e2e` for those that need a cluster, `local` for the others.
+# Integration tests by name: `e2e` for those that need a cluster, `clients` for those that need clients that others have
+# written, `local` for the rest.
 test_targets() {
-  local keep='startswith("e2e")'
-  [[ $1 == e2e ]] || keep+=' | not'
+  local keep="startswith(\"$1\")"
+  [[ $1 != local ]] || keep='test("^(e2e|clients)") | not'
   cargo metadata --no-deps --format-version 1 |
     jq -r ".packages[].targets[] | select(.kind | index(\"test\")) | .name | select($keep)"
 }

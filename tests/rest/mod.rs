@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use warp::{Filter as _, Reply as _};
 use weir::access::{Authoriser, KeyId, KeyRecord, KeyRing, TicketLimits, Tickets, Token};
 use weir::api::{AccessKeySpec, Grant, Scope, Service};
 use weir::endpoint::routes::routes;
@@ -49,6 +50,8 @@ pub struct Setup {
     pub owner: Option<Arc<dyn ObjectOwner>>,
     pub options: Option<EndpointOptions>,
     pub without_cluster: bool,
+    /// What stands at `/page`, for browsers.
+    pub page: Option<&'static str>,
 }
 
 /// A client of an API server that lists these pods and then has nothing new to tell.
@@ -96,7 +99,14 @@ pub async fn start(setup: Setup) -> Endpoint {
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = Server::bind(any_port, Limits::default(), None, metrics, drain).await.unwrap();
     let address = server.address();
-    let running = tokio::spawn(server.run(warp::service(routes(services.clone())), PATIENCE));
+    let served = match setup.page {
+        None => routes(services.clone()),
+        Some(page) => {
+            let page = warp::path!("page").map(move || warp::reply::html(page).into_response());
+            page.or(routes(services.clone())).unify().boxed()
+        }
+    };
+    let running = tokio::spawn(server.run(warp::service(served), PATIENCE));
     Endpoint { address, services, running, cancel }
 }
 
