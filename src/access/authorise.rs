@@ -8,7 +8,7 @@ use super::grant::CompiledGrant;
 use super::key::Key;
 use super::permit::{BoundRule, PodPermit, Prospects};
 use super::scope::{check_scope, scope_name, service_name};
-use crate::api::{CompiledSelection, PodFacts, Scope, Service};
+use crate::api::{CompiledSelection, Scope, Service};
 
 /// Most names and patterns in one request, over all its lists.
 const MAX_WANTED: usize = 256;
@@ -188,33 +188,4 @@ fn refuse_by_name(prospects: &[Prospects], wanted: &CompiledSelection) -> Result
         }
     }
     Ok(())
-}
-
-/// One pod and the names of its containers, as whoever lists a cluster's pods sees them.
-#[derive(Debug, Clone, Copy)]
-pub struct PodEntry<'a> {
-    /// What is known of the pod.
-    pub facts: PodFacts<'a>,
-    /// Its containers' names.
-    pub containers: &'a [String],
-}
-
-/// What of a list of pods a permit shows: for REST answers and dashboards.
-///
-/// Groups and namespaces appear through the pods that may be seen, never by themselves.
-pub fn filter_inventory<'a>(
-    permit: &PodPermit,
-    pods: impl IntoIterator<Item = PodEntry<'a>>,
-) -> Vec<(PodFacts<'a>, Vec<&'a str>)> {
-    let visible = |entry: PodEntry<'a>| {
-        let allowed = |container: &&str| permit.allows(&entry.facts, container);
-        let containers: Vec<_> = entry.containers.iter().map(String::as_str).filter(allowed).collect();
-        (!containers.is_empty()).then_some((entry.facts, containers))
-    };
-    pods.into_iter().filter_map(visible).collect()
-}
-
-/// Those of a list of namespaces in which a permit might show anything.
-pub fn visible_namespaces<'a>(permit: &PodPermit, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    names.into_iter().filter(|name| permit.allows_namespace(name)).collect()
 }

@@ -24,7 +24,7 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-pub use authorise::{Authoriser, PodEntry, filter_inventory, visible_namespaces};
+pub use authorise::Authoriser;
 pub use denied::Denied;
 pub use grant::{GrantError, Grants};
 pub use key::{Key, KeyId, KeyRecord, KeyState, RecordError, expiry};

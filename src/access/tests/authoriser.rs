@@ -255,22 +255,21 @@ fn an_ended_key_is_refused_whatever_it_grants() {
 }
 
 #[test]
-fn lists_show_what_may_be_read_and_nothing_else() {
+fn an_inventory_is_what_any_grant_reads_and_nothing_else() {
     let mut metrics = pods("ops", "", "", "main");
     metrics.services = vec![Service::Metrics];
     metrics.scopes = vec![Scope::Stream];
     let key = key("weir", vec![pods("shop", "", "cart-.*", ""), metrics]);
     let permit = authoriser().inventory(&key).unwrap();
-    assert_eq!(visible_namespaces(&permit, ["kube-system", "ops", "shop"]), ["ops", "shop"]);
+    let seen = |namespace: &str| permit.allows_namespace(namespace);
+    assert_eq!(["kube-system", "ops", "shop"].map(seen), [false, true, true]);
     let (labels, groups) = (BTreeMap::new(), []);
-    let containers = list("main side");
-    let entry = |namespace, pod| PodEntry {
-        facts: PodFacts { namespace, pod, labels: &labels, groups: &groups },
-        containers: &containers,
+    let seen = |namespace, pod, container| {
+        permit.allows(&PodFacts { namespace, pod, labels: &labels, groups: &groups }, container)
     };
-    let seen = filter_inventory(&permit, [entry("shop", "cart-1"), entry("shop", "web-1"), entry("ops", "web-1")]);
-    let seen: Vec<_> = seen.into_iter().map(|(facts, names)| (facts.namespace, facts.pod, names)).collect();
-    assert_eq!(seen, [("shop", "cart-1", vec!["main", "side"]), ("ops", "web-1", vec!["main"])]);
+    assert_eq!(["main", "side"].map(|container| seen("shop", "cart-1", container)), [true, true]);
+    assert_eq!(["main", "side"].map(|container| seen("shop", "web-1", container)), [false, false]);
+    assert_eq!(["main", "side"].map(|container| seen("ops", "web-1", container)), [true, false]);
 }
 
 #[rstest]
