@@ -16,7 +16,7 @@ use weir::stream::{Located, RingLimits};
 use rest::socket::{Socket, request, start_of};
 use rest::{Endpoint, Setup, start};
 
-const NAMES: [&str; 2] = ["container_memory_usage_bytes", "kwirth_cpu_percentage"];
+const NAMES: [&str; 2] = ["container_memory_usage_bytes", "kwirth_container_cpu_percentage"];
 
 /// A round of numbers of two containers; the second has no value for one of them.
 fn reading(round: u32) -> Arc<Reading> {

@@ -46,7 +46,7 @@ pub(super) fn once(options: &MetricsOptions, scope: Scope) -> Result<bool, Refus
 /// it did before goes on where the change is refused.
 pub(super) fn modify(services: &Services, instance: &mut Instance, options: &MetricsOptions) -> Result<(), Refusal> {
     let Delivers::Readings { once, .. } = instance.delivers else {
-        let text = "Only metrics can be modified: stop this instance and start another.";
+        let text = "What this instance reads cannot be modified: stop it and start another.";
         return Err(Refusal::Request(text.into()));
     };
     let running = instance.held.lease.as_ref().map(|lease| (lease, lease.job().spec().pod_metrics.clone()));
