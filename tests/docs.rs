@@ -7,8 +7,8 @@ use std::time::Duration;
 use regex::Regex;
 use weir::api::condition::reason;
 use weir::telemetry::{
-    Category, Exposition, Kind, Metrics, ObjectLabels, Outcome, Readiness, ReconcileErrorLabels, UpstreamKind,
-    UpstreamLabels,
+    Category, Exposition, Kind, Metrics, ObjectLabels, Outcome, Readiness, ReconcileErrorLabels, ScrapedPage,
+    UpstreamKind, UpstreamLabels,
 };
 
 fn root() -> &'static Path {
@@ -46,6 +46,7 @@ fn operations_explains_every_metric_and_no_other() {
     let failed = ReconcileErrorLabels { controller: Kind::AccessKey, category: Category::Internal };
     drop(metrics.reconcile_errors.get_or_create(&failed));
     drop(metrics.objects.get_or_create(&ObjectLabels { kind: Kind::AccessKey, ready: Readiness::Ready }));
+    metrics.scraped(ScrapedPage::Cadvisor, Outcome::Ok, Duration::ZERO);
     let text = metrics.encode(Exposition::Prometheus);
     let exported: Vec<_> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).map(str::to_owned).collect();
@@ -69,15 +70,17 @@ fn variables(path: &str) -> Vec<String> {
 #[test]
 fn operations_lists_every_option_of_the_operator() {
     let page = read("docs/operations.md");
-    for name in variables("src/cli/run_options.rs") {
+    for name in ["run_options", "scrape_options"].iter().flat_map(|file| variables(&format!("src/cli/{file}.rs"))) {
         assert!(page.contains(&format!("`{name}`")), "add {name} to the table under Options in docs/operations.md");
     }
 }
 
 #[test]
 fn the_chart_and_the_pages_name_no_option_that_there_is_not() {
-    let known: Vec<_> =
-        ["run_options", "cluster", "mod"].iter().flat_map(|file| variables(&format!("src/cli/{file}.rs"))).collect();
+    let known: Vec<_> = ["run_options", "scrape_options", "cluster", "mod"]
+        .iter()
+        .flat_map(|file| variables(&format!("src/cli/{file}.rs")))
+        .collect();
     for path in ["charts/weir/templates/deployment.yaml", "docs/operations.md", "docs/install.md"] {
         for name in variables(path) {
             assert!(known.contains(&name), "{path} names {name}, which `weir run` does not read");

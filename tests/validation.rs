@@ -165,7 +165,7 @@ fn what_does_not_exist_yet_is_never_ignored() {
     let rule = json!({"name": "r", "text": "a", "receivers": ["ops"]});
     for (kind, spec, fields) in [
         (SUB, json!({"source": {"push": {}}}), vec!["spec.source.push"]),
-        (SUB, json!({"source": {"podMetrics": {"metrics": ["a"]}}}), vec!["spec.source.podMetrics"]),
+        (SUB, json!({"source": {"podMetrics": {"metrics": ["a"]}}}), vec![]),
         (SUB, json!({"source": {"podLogs": {}}, "rules": [rule]}), vec!["spec.rules"]),
         (SUB, json!({"source": {"podLogs": {}}, "history": {"storage": "Disk"}}), vec!["spec.history.storage"]),
         (SUB, selection(json!({})), vec![]),

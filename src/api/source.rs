@@ -230,10 +230,46 @@ pub struct PodMetricsSource {
     /// One message, or one for each interval. Default Stream.
     #[serde(default)]
     pub mode: MetricsMode,
-    /// How the kubelets are reached. Default Kubelet.
-    #[serde(default)]
-    pub scrape: ScrapeVia,
+    /// How the kubelets are reached. Default: as the operator is configured, which is Kubelet unless it says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrape: Option<ScrapeVia>,
 }
+
+/// The shortest and the longest time between two scrapes.
+pub const METRICS_INTERVAL: std::ops::RangeInclusive<std::time::Duration> =
+    std::time::Duration::from_secs(1)..=std::time::Duration::from_secs(3600);
+
+/// Behind the name of a counter: how fast it grows, per second.
+pub const RATE_SUFFIX: &str = ":rate";
+
+/// The metrics that are worked out from others, each with what it means.
+pub const DERIVED_METRICS: &[(&str, &str)] = &[
+    ("kwirth_container_cpu_percentage", "CPU time, in percent of all CPUs of the container's node"),
+    ("kwirth_container_memory_percentage", "Working set, in percent of the memory of the container's node"),
+    ("kwirth_container_transmit_percentage", "Sent over the network, in percent of what all pods of the node send"),
+    (
+        "kwirth_container_receive_percentage",
+        "Received over the network, in percent of what all pods of the node receive",
+    ),
+    ("kwirth_container_transmit_mbps", "Sent over the network, in megabits (1,000,000 bits) per second"),
+    ("kwirth_container_receive_mbps", "Received over the network, in megabits (1,000,000 bits) per second"),
+    ("kwirth_container_write_mbps", "Written to disk, in megabits (1,000,000 bits) per second"),
+    ("kwirth_container_read_mbps", "Read from disk, in megabits (1,000,000 bits) per second"),
+    ("kwirth_cluster_container_cpu_percentage", "CPU time, in percent of all CPUs of the cluster"),
+    ("kwirth_cluster_container_memory_percentage", "Working set, in percent of the memory of the cluster"),
+    (
+        "kwirth_cluster_container_transmit_percentage",
+        "Sent over the network, in percent of what all pods of the cluster send",
+    ),
+    (
+        "kwirth_cluster_container_receive_percentage",
+        "Received over the network, in percent of what all pods of the cluster receive",
+    ),
+    ("kwirth_cluster_container_transmit_mbps", "Sent over the network, in megabits (1,000,000 bits) per second"),
+    ("kwirth_cluster_container_receive_mbps", "Received over the network, in megabits (1,000,000 bits) per second"),
+    ("kwirth_cluster_container_write_mbps", "Written to disk, in megabits (1,000,000 bits) per second"),
+    ("kwirth_cluster_container_read_mbps", "Read from disk, in megabits (1,000,000 bits) per second"),
+];
 
 fn default_interval() -> DurationText {
     DurationText::from("60s")
@@ -247,7 +283,7 @@ impl Default for PodMetricsSource {
             interval: default_interval(),
             aggregate: false,
             mode: MetricsMode::default(),
-            scrape: ScrapeVia::default(),
+            scrape: None,
         }
     }
 }

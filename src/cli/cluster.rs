@@ -98,7 +98,7 @@ pub(super) fn log_client(config: Config) -> Result<Client, CliError> {
     crate::source::pods::log_client(config).map_err(unusable)
 }
 
-fn unusable(error: kube::Error) -> CliError {
+pub(super) fn unusable(error: kube::Error) -> CliError {
     CliError::Failed(format!("the cluster's configuration cannot be used: {}", causes(&error)))
 }
 

@@ -17,6 +17,7 @@ mod keys;
 mod problems;
 mod run;
 mod run_options;
+mod scrape_options;
 mod tail;
 
 use std::ffi::OsString;

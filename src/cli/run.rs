@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
+use kube::{Client, Config};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ use crate::endpoint::routes::routes;
 use crate::endpoint::services::Services;
 use crate::endpoint::{Drain, Drained, Server};
 use crate::record::Time;
+use crate::source::Sources;
+use crate::source::pods::metrics::MetricsHub;
 use crate::source::pods::{FollowHub, IndexScope, PodIndex};
 use crate::stream::Catalogue;
 use crate::telemetry::Metrics;
@@ -60,14 +62,20 @@ pub(super) async fn run(config: RunConfig) -> Result<(), CliError> {
         "Weir starts"
     );
     let grace = config.drain_timeout;
-    let services = start(config, &clients, metrics, drain.clone(), &tasks);
+    let services = start(config, &clients, metrics, drain.clone(), &tasks)?;
     let origins = services.options.allowed_origins.clone();
     let endpoint = server.run(Cors::new(warp::service(routes(services)), origins), grace);
     serve(endpoint, &mut signals, &drain, &tasks, grace).await
 }
 
 /// Starts everything below the endpoint, and puts together what its routes need.
-fn start(config: RunConfig, clients: &Clients, metrics: Arc<Metrics>, drain: Drain, tasks: &Tasks) -> Arc<Services> {
+fn start(
+    config: RunConfig,
+    clients: &Clients,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+    tasks: &Tasks,
+) -> Result<Arc<Services>, CliError> {
     let (tracker, cancel) = (&tasks.tracker, &tasks.cancel);
     let readiness = Readiness::default();
     let index = PodIndex::start_with(&clients.watches, &config.scope, config.index, tracker, cancel);
@@ -82,7 +90,18 @@ fn start(config: RunConfig, clients: &Clients, metrics: Arc<Metrics>, drain: Dra
         tracker.clone(),
         cancel.clone(),
     );
-    let supervisor = Supervisor::new(hub, config.supervisor, Arc::clone(&metrics), tracker.clone(), cancel.clone());
+    let scrapes = MetricsHub::new(
+        clients.config.clone(),
+        clients.watches.clone(),
+        Arc::clone(&index),
+        config.scrapes.clone(),
+        Arc::clone(&metrics),
+        tracker.clone(),
+        cancel.clone(),
+    );
+    let scrapes = scrapes.map_err(cluster::unusable)?;
+    let sources = Sources { pods: hub, metrics: Some(scrapes) };
+    let supervisor = Supervisor::new(sources, config.supervisor, Arc::clone(&metrics), tracker.clone(), cancel.clone());
     let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());
     let keyring = KeyRing::new();
     tasks.spawn("expiry", expire(Arc::clone(&keyring), cancel.clone()));
@@ -96,7 +115,7 @@ fn start(config: RunConfig, clients: &Clients, metrics: Arc<Metrics>, drain: Dra
         readiness: controllers_readiness(&readiness),
     };
     tasks.spawn("controllers", controllers.run(tracker.clone(), cancel.clone()));
-    Arc::new(Services {
+    Ok(Arc::new(Services {
         authoriser: Authoriser::new(Some(config.info.namespace.clone())),
         tickets: Tickets::new(Arc::clone(&keyring), TicketLimits::default()),
         keyring,
@@ -108,7 +127,7 @@ fn start(config: RunConfig, clients: &Clients, metrics: Arc<Metrics>, drain: Dra
         readiness,
         info: config.info,
         options: config.endpoint,
-    })
+    }))
 }
 
 fn controller_config(config: &RunConfig) -> ControllerConfig {
@@ -205,16 +224,18 @@ struct Clients {
     watches: Client,
     /// For logs, where repeating is the follow's own business, which knows what it has read.
     logs: Client,
+    /// Who Weir is, for the kubelets.
+    config: Config,
 }
 
 impl Clients {
     async fn of(config: &RunConfig) -> Result<Self, CliError> {
         let mut watches = cluster::config(&config.cluster, config.info.in_cluster).await?;
-        let logs = watches.clone();
+        let config = watches.clone();
         // A connection that died unnoticed; a quiet watch ends by itself within five minutes. A log may be silent longer.
         watches.read_timeout = Some(QUIET_WATCH);
         watches.reset_reader_on_write = true;
-        Ok(Self { watches: cluster::client(watches)?, logs: cluster::log_client(logs)? })
+        Ok(Self { watches: cluster::client(watches)?, logs: cluster::log_client(config.clone())?, config })
     }
 }
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use super::cluster::{ClusterOptions, Surroundings, path};
 use super::problems::Problems;
+use super::scrape_options::ScrapeArgs;
 use crate::endpoint::Limits;
 use crate::endpoint::credentials::KeyInUrl;
 use crate::endpoint::services::{EndpointOptions, ServerInfo};
 use crate::endpoint::tls::{Files, Tls};
 use crate::endpoint::websocket::SocketLimits;
 use crate::record::LineLimit;
+use crate::source::pods::metrics::ScrapeConfig;
 use crate::source::pods::{HubConfig, IndexConfig, IndexScope};
 use crate::stream::RingLimits;
 use crate::worker::SupervisorConfig;
@@ -52,6 +54,8 @@ pub(super) struct RunOptions {
     sessions: SessionArgs,
     #[command(flatten)]
     logs: LogArgs,
+    #[command(flatten)]
+    scrapes: ScrapeArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -173,6 +177,8 @@ pub(super) struct RunConfig {
     pub hub: HubConfig,
     /// What is remembered of the watches.
     pub index: IndexConfig,
+    /// How nodes are scraped.
+    pub scrapes: ScrapeConfig,
     /// How workers run.
     pub supervisor: SupervisorConfig,
 }
@@ -208,6 +214,7 @@ impl RunOptions {
             drain_timeout: p.duration("--drain-timeout", &self.endpoint.drain_timeout, Duration::ZERO..=HOUR),
             hub: self.logs.hub(p),
             index: self.logs.index(p),
+            scrapes: self.scrapes.check(p),
             supervisor: self.logs.supervisor(p),
         };
         problems.none()?;
@@ -388,6 +395,7 @@ mod tests {
         assert_eq!(format!("{:?}", config.hub), format!("{:?}", HubConfig::default()));
         assert_eq!(config.index, IndexConfig::default());
         assert_eq!(format!("{:?}", config.supervisor), format!("{:?}", SupervisorConfig::default()));
+        assert_eq!(format!("{:?}", config.scrapes), format!("{:?}", ScrapeConfig::default()));
         assert_eq!(config.drain_timeout, crate::endpoint::drain::DEFAULT_GRACE);
         assert!((1..=USUAL_THREADS).contains(&config.worker_threads));
     }
@@ -437,6 +445,9 @@ mod tests {
             ("--drain-timeout", "20", "use ms, s, m, h or d"),
             ("--silent-after", "5s", "longer than --ping-every"),
             ("--worker-threads", "none", "from 1 to 256"),
+            ("--scrape-via", "proxy", "Kubelet or Proxy"),
+            ("--kubelet-certificate-authority", "nowhere/ca.crt", "cannot be read"),
+            ("--kubelet-preferred-address-types", "IP", "comma list of InternalIP"),
             ("--tls-cert", "tls.crt", "--tls-key is missing"),
         ];
         let line: Vec<&str> = wrong.iter().flat_map(|(option, value, _)| [*option, *value]).collect();

@@ -1,14 +1,17 @@
 //! From a spec to a source that is ready to run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
+use super::pods::metrics::{MetricsHub, PodMetrics, PodMetricsConfig};
 use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
 use super::{Source, Visible};
+use crate::api::duration::DurationError;
 use crate::api::pattern::PatternError;
-use crate::api::source::SignalObjects;
-use crate::api::{FilterSpec, PodLogsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
+use crate::api::source::{METRICS_INTERVAL, SignalObjects};
+use crate::api::{FilterSpec, PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
 use crate::record::{LineLimit, Time};
 use crate::stream::{From, Start};
 
@@ -16,7 +19,7 @@ use crate::stream::{From, Start};
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The source exists in the schema only.
-    #[error("the source {} is not implemented in this version; use podLogs", .0.map_or("(none)", SourceKind::as_str))]
+    #[error("the source {} is not implemented in this version; use podLogs, podMetrics or podSignals", .0.map_or("(none)", SourceKind::as_str))]
     NotImplemented(Option<SourceKind>),
     /// A pattern does not compile.
     #[error(transparent)]
@@ -24,21 +27,38 @@ pub enum BuildError {
     /// A filter does not compile, or is too large.
     #[error("the filter does not compile: {0}")]
     Filter(#[from] regex::Error),
+    /// An interval cannot be read.
+    #[error("the interval cannot be read: it {0}")]
+    Interval(#[from] DurationError),
+    /// An interval that is too short or too long.
+    #[error("the interval is {}; use 1s to 1h", crate::api::duration::format(*.0))]
+    IntervalBounds(Duration),
+    /// None or too many.
+    #[error("{0} metrics are asked for; name from 1 to {MOST_METRICS}")]
+    Metrics(usize),
+    /// This process has no way to the nodes.
+    #[error("metrics of pods are not collected by this process")]
+    NoMetrics,
     /// A time cannot be read.
     #[error("start.sinceTime cannot be read: {0}; write it as RFC 3339, such as 2026-01-31T12:00:00Z")]
     Time(#[from] jiff::Error),
 }
+
+/// Most metrics of one stream; the schema says the same.
+const MOST_METRICS: usize = 256;
 
 /// What sources of all kinds are made with.
 #[derive(Clone, Debug)]
 pub struct Sources {
     /// Follows the logs of pods, once for all who want them.
     pub pods: Arc<FollowHub>,
+    /// Scrapes nodes, once for all who want metrics; none where nodes are out of reach.
+    pub metrics: Option<Arc<MetricsHub>>,
 }
 
 impl std::convert::From<Arc<FollowHub>> for Sources {
     fn from(pods: Arc<FollowHub>) -> Self {
-        Self { pods }
+        Self { pods, metrics: None }
     }
 }
 
@@ -63,6 +83,10 @@ impl Sources {
             SourceSpec { pod_signals: Some(signals), .. } if spec.kind() == Some(SourceKind::PodSignals) => {
                 Ok(PodSignals::new(Arc::clone(self.pods.index()), pod_signals(signals, visible)?))
             }
+            SourceSpec { pod_metrics: Some(metrics), .. } if spec.kind() == Some(SourceKind::PodMetrics) => {
+                let hub = self.metrics.as_ref().ok_or(BuildError::NoMetrics)?;
+                Ok(PodMetrics::new(Arc::clone(hub), pod_metrics(metrics, visible)?))
+            }
             _ => Err(BuildError::NotImplemented(spec.kind())),
         }
     }
@@ -76,6 +100,26 @@ fn pod_signals(spec: &PodSignalsSource, visible: Visible) -> Result<PodSignalsCo
         pods: wants(SignalObjects::Pods),
         events: wants(SignalObjects::Events),
         filter: SignalFilter::of(spec)?,
+    })
+}
+
+fn pod_metrics(spec: &PodMetricsSource, visible: Visible) -> Result<PodMetricsConfig, BuildError> {
+    let interval = spec.interval.parse()?;
+    if !METRICS_INTERVAL.contains(&interval) {
+        return Err(BuildError::IntervalBounds(interval));
+    }
+    if !(1..=MOST_METRICS).contains(&spec.metrics.len()) {
+        return Err(BuildError::Metrics(spec.metrics.len()));
+    }
+    Ok(PodMetricsConfig {
+        compiled: spec.selection.compile()?,
+        selection: spec.selection.clone(),
+        visible,
+        metrics: spec.metrics.clone(),
+        interval,
+        aggregate: spec.aggregate,
+        mode: spec.mode,
+        via: spec.scrape,
     })
 }
 

@@ -127,6 +127,16 @@ label! {
 }
 
 label! {
+    /// A page of a kubelet's metrics.
+    ScrapedPage {
+        /// `/metrics/cadvisor`
+        Cadvisor = "cadvisor",
+        /// `/metrics/resource`
+        Resource = "resource",
+    }
+}
+
+label! {
     /// How a client is connected.
     Transport {
         /// Any accepted connection, whatever it carries; those below are counted here as well.

@@ -1,8 +1,8 @@
 //! Every counter that Weir keeps about itself.
 
 use super::{
-    AuthFailure, Category, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Readiness, Reconnect, Route, Service,
-    Transport, UpstreamKind,
+    AuthFailure, Category, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Readiness, Reconnect, Route, ScrapedPage,
+    Service, Transport, UpstreamKind,
 };
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -48,6 +48,14 @@ pub struct Metrics {
     pub upstream_requests: Family<UpstreamLabels, Counter>,
     /// Connections to an upstream that were made again.
     pub upstream_reconnects: Family<ReconnectLabels, Counter>,
+    /// Scrapes of nodes that have ended.
+    pub scrapes: Family<ScrapeLabels, Counter>,
+    /// How long one scrape takes, in seconds, by page.
+    pub scrape_duration: Histograms<ScrapedPageLabels>,
+    /// Bytes of the pages that were scraped.
+    pub scraped_bytes: Counter,
+    /// Lines of such pages that were left out: not readable, or of more names than are kept.
+    pub scrape_refused_lines: Counter,
     /// Clients connected now.
     pub connections: Family<TransportLabels, Gauge>,
     /// Connections turned away because a cap was reached.
@@ -115,6 +123,10 @@ impl Metrics {
                 upstream_follows: add(r, "upstream_follows", "Upstream connections that follow a log now"),
                 upstream_requests: add(r, "upstream_requests", "Requests to an upstream, by kind and outcome"),
                 upstream_reconnects: add(r, "upstream_reconnects", "Upstream connections made again, by reason"),
+                scrapes: add(r, "scrapes", "Scrapes of nodes, by page and outcome"),
+                scrape_duration: durations(r, "scrape_duration", "Time of one scrape of a node"),
+                scraped_bytes: add_with_unit(r, "scraped", Unit::Bytes, "Pages that were scraped"),
+                scrape_refused_lines: add(r, "scrape_refused_lines", "Lines of scraped pages that were left out"),
                 connections: add(r, "connections", "Clients connected now, by transport"),
                 connections_refused: add(r, "connections_refused", "Connections turned away at a cap"),
                 tls_handshake_failures: add(r, "tls_handshake_failures", "TLS handshakes that failed or took too long"),
@@ -154,6 +166,12 @@ impl Metrics {
         let gauge = self.connections.get_or_create_owned(&TransportLabels { transport });
         gauge.inc();
         Connected(gauge)
+    }
+
+    /// Counts a scrape of a node.
+    pub fn scraped(&self, page: ScrapedPage, outcome: Outcome, took: Duration) {
+        self.scrapes.get_or_create(&ScrapeLabels { page, outcome }).inc();
+        self.scrape_duration.get_or_create(&ScrapedPageLabels { page }).observe(took.as_secs_f64());
     }
 
     /// Counts a client that was not let in.
@@ -267,6 +285,22 @@ labels! {
     ReconnectLabels {
         /// Why it was needed.
         reason: Reconnect,
+    }
+}
+labels! {
+    /// Labels of a scrape.
+    ScrapeLabels {
+        /// What was asked for.
+        page: ScrapedPage,
+        /// How it ended.
+        outcome: Outcome,
+    }
+}
+labels! {
+    /// Labels of a scrape's timing.
+    ScrapedPageLabels {
+        /// What was asked for.
+        page: ScrapedPage,
     }
 }
 labels! {

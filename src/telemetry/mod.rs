@@ -18,11 +18,12 @@ mod overview;
 
 pub use category::Category;
 pub use labels::{
-    AuthFailure, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Readiness, Reconnect, Route, Service, Transport,
-    UpstreamKind,
+    AuthFailure, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Readiness, Reconnect, Route, ScrapedPage, Service,
+    Transport, UpstreamKind,
 };
 pub use metrics::{
     AuthFailureLabels, Connected, DroppedLabels, Exposition, HistoryLabels, KindLabels, Metrics, ObjectLabels,
-    ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ServiceLabels, TransportLabels, UpstreamLabels,
+    ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels, ScrapedPageLabels, ServiceLabels,
+    TransportLabels, UpstreamLabels,
 };
 pub use overview::Overview;

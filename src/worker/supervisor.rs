@@ -72,6 +72,11 @@ impl Supervisor {
         self.config.ring
     }
 
+    /// What workers are made with.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     pub(super) fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }

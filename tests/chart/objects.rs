@@ -285,7 +285,10 @@ fn the_network_policy_opens_what_weir_needs() {
     let spec = &rendered.one("NetworkPolicy")["spec"];
     assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]));
     assert_eq!(spec["ingress"][0]["from"].as_array().unwrap().len(), 1);
-    assert_eq!(spec["egress"].as_array().unwrap().len(), 3);
+    let ports: Vec<_> = spec["egress"].as_array().unwrap().iter().map(|rule| &rule["ports"][0]["port"]).collect();
+    assert_eq!(ports, [&json!(53), &json!(443), &json!(10250), &Json::Null]);
+    let proxy = with(json!({"networkPolicy": {"enabled": true}, "metrics": {"scrape": "Proxy"}}));
+    assert_eq!(proxy.one("NetworkPolicy")["spec"]["egress"].as_array().unwrap().len(), 2);
     let open = with(json!({"networkPolicy": {"enabled": true}}));
     assert!(open.one("NetworkPolicy")["spec"]["ingress"][0]["from"].is_null());
 }

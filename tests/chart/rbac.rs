@@ -25,6 +25,9 @@ const WATCHED: &[(&str, &str, &[&str])] = &[
 ];
 /// In cluster mode besides.
 const CLUSTER: &[(&str, &str, &[&str])] = &[("", "namespaces", &["get", "list"])];
+/// For metrics, from the kubelets themselves or through the API server.
+const KUBELET: &[(&str, &str, &[&str])] = &[("", "nodes", &["get", "list", "watch"]), ("", "nodes/metrics", &["get"])];
+const PROXY: &[(&str, &str, &[&str])] = &[("", "nodes", &["get", "list", "watch"]), ("", "nodes/proxy", &["get"])];
 /// In the operator's namespace besides.
 const KEYS: &[(&str, &str, &[&str])] = &[("weir.dev", "accesskeys", &["create", "delete", "update"])];
 
@@ -65,7 +68,7 @@ fn identity(object: &Json) -> (String, String, String) {
 #[test]
 fn in_cluster_mode_the_table_and_nothing_else_is_granted() {
     let rendered = render(Release::default(), &json!({}));
-    assert_eq!(granted(&rendered.one("ClusterRole")), table(&[WATCHED, CLUSTER]));
+    assert_eq!(granted(&rendered.one("ClusterRole")), table(&[WATCHED, CLUSTER, KUBELET]));
     assert_eq!(granted(&rendered.one("Role")), table(&[KEYS]));
     assert_eq!(identity(&rendered.one("Role")).1, "weir-system");
 }
@@ -88,6 +91,18 @@ fn in_namespaced_mode_nothing_reaches_beyond_the_namespaces() {
     assert_eq!(namespaces["value"], "shop,weir-system,bank");
 }
 
+#[test]
+fn metrics_need_no_more_than_the_way_that_was_chosen_and_nothing_when_off() {
+    for (scrape, nodes) in [("Auto", KUBELET), ("Kubelet", KUBELET), ("Proxy", PROXY), ("Off", &[])] {
+        let rendered = render(Release::default(), &json!({"metrics": {"scrape": scrape}}));
+        assert_eq!(granted(&rendered.one("ClusterRole")), table(&[WATCHED, CLUSTER, nodes]), "{scrape}");
+    }
+    for (scrape, nodes) in [("Kubelet", KUBELET), ("Proxy", PROXY)] {
+        let rendered = render(Release::default(), &json!({"namespaces": ["shop"], "metrics": {"scrape": scrape}}));
+        assert_eq!(granted(&rendered.one("ClusterRole")), table(&[nodes]), "{scrape}");
+    }
+}
+
 /// The release's own namespace is watched, too.
 #[test]
 fn the_operators_namespace_is_always_among_the_namespaces() {
@@ -98,7 +113,11 @@ fn the_operators_namespace_is_always_among_the_namespaces() {
 
 #[test]
 fn every_role_is_bound_to_the_service_account_in_its_own_scope() {
-    for values in [json!({}), json!({"namespaces": ["shop"]}), json!({"serviceAccount": {"name": "other"}})] {
+    for values in [
+        json!({}),
+        json!({"namespaces": ["shop"], "metrics": {"scrape": "Kubelet"}}),
+        json!({"serviceAccount": {"name": "other"}}),
+    ] {
         let rendered = render(Release::default(), &values);
         let account = identity(&rendered.one("ServiceAccount"));
         for (role_kind, binding_kind) in [("ClusterRole", "ClusterRoleBinding"), ("Role", "RoleBinding")] {

@@ -23,6 +23,8 @@ use weir::endpoint::health::Readiness;
 use weir::endpoint::services::{EndpointOptions, ServerInfo, Services};
 use weir::endpoint::{Drain, Limits, Server, routes};
 use weir::record::Time;
+use weir::source::Sources;
+use weir::source::pods::metrics::{AddressType, MetricsHub, ScrapeConfig};
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex, log_client};
 use weir::stream::Catalogue;
 use weir::telemetry::{Exposition, Metrics};
@@ -219,8 +221,9 @@ impl Served {
         let index = PodIndex::start(&cluster.client, &scope, &tracker, &cancel);
         let logs = log_client(cluster.config.clone()).expect("a usable configuration");
         let hub = FollowHub::new(logs, Arc::clone(&index), hub, Arc::clone(&metrics), tracker.clone(), cancel.clone());
-        let supervisor =
-            Supervisor::new(Arc::clone(&hub), workers, Arc::clone(&metrics), tracker.clone(), cancel.clone());
+        let sources =
+            Sources { pods: Arc::clone(&hub), metrics: Some(scrapes(cluster, &index, &metrics, &tracker, &cancel)) };
+        let supervisor = Supervisor::new(sources, workers, Arc::clone(&metrics), tracker.clone(), cancel.clone());
         let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());
         let keyring = KeyRing::new();
         let expiry = Arc::clone(&keyring);
@@ -247,6 +250,11 @@ impl Served {
             let _ = server.run(routes, Duration::from_secs(5)).await;
         });
         Self { services, hub, keyring, address, tracker, cancel }
+    }
+
+    /// What can be asked of metrics.
+    pub fn scrapes(&self) -> Arc<MetricsHub> {
+        self.services.declared.supervisor().sources().metrics.clone().unwrap()
     }
 
     /// Makes a key in the operator's namespace and returns its token. The spec is as in an AccessKey.
@@ -292,6 +300,19 @@ impl Served {
         self.tracker.close();
         timeout(PATIENCE, self.tracker.wait()).await.expect("every task ends when it is told to");
     }
+}
+
+/// The way to the nodes. The kubelet of a test's cluster may listen on its host's own address alone.
+fn scrapes(
+    cluster: &Cluster,
+    index: &Arc<PodIndex>,
+    metrics: &Arc<Metrics>,
+    tracker: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Arc<MetricsHub> {
+    let options = ScrapeConfig { addresses: vec![AddressType::Hostname], ..ScrapeConfig::default() };
+    let (client, index, metrics) = (cluster.client.clone(), Arc::clone(index), Arc::clone(metrics));
+    MetricsHub::new(cluster.config.clone(), client, index, options, metrics, tracker.clone(), cancel.clone()).unwrap()
 }
 
 /// A client of the session socket.

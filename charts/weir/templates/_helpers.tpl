@@ -87,3 +87,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [secrets]
   verbs: [create, delete, get, list, patch, watch]
 {{- end -}}
+
+{{/* How nodes are scraped: Kubelet or Proxy; empty where they are not. */}}
+{{- define "weir.scrape" -}}
+{{- $scrape := .Values.metrics.scrape -}}
+{{- if eq $scrape "Auto" -}}
+{{- if not .Values.namespaces }}Kubelet{{ end -}}
+{{- else if ne $scrape "Off" -}}
+{{- $scrape -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What Weir needs of nodes to scrape them. */}}
+{{- define "weir.nodeRules" -}}
+# Find the nodes, and read their metrics.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [{{ if eq (include "weir.scrape" .) "Proxy" }}nodes/proxy{{ else }}nodes/metrics{{ end }}]
+  verbs: [get]
+{{- end -}}

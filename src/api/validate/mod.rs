@@ -23,7 +23,7 @@ use super::receiver::ReceiverKind;
 use super::{DurationText, PodSelection, SecretKeyRef, SourceKind, TimeText};
 
 /// The sources that exist. A new one adds its line here.
-pub const IMPLEMENTED_SOURCES: &[SourceKind] = &[SourceKind::PodLogs, SourceKind::PodSignals];
+pub const IMPLEMENTED_SOURCES: &[SourceKind] = &[SourceKind::PodLogs, SourceKind::PodMetrics, SourceKind::PodSignals];
 /// The receivers that exist. A new one adds its line here.
 pub const IMPLEMENTED_RECEIVERS: &[ReceiverKind] = &[];
 

@@ -9,8 +9,8 @@ use crate::api::source::{
     ContainersSource, FilesSource, HeaderSpec, HttpSource, PodLogsSource, PodMetricsSource, PodSignalsSource,
     SourceSpec, StartSpec, TcpSource, WebSocketSource,
 };
+use crate::api::source::{DERIVED_METRICS, METRICS_INTERVAL, RATE_SUFFIX};
 
-const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 const LEAST_RECONNECT: Duration = Duration::from_millis(100);
 
 pub(super) fn source(findings: &mut Findings, spec: &SourceSpec, reach: Reach<'_>) {
@@ -83,7 +83,30 @@ fn start(findings: &mut Findings, field: &str, spec: &StartSpec) {
 
 fn pod_metrics(findings: &mut Findings, spec: &PodMetricsSource, reach: Reach<'_>) {
     selection(findings, "spec.source.podMetrics.selection", &spec.selection, reach);
-    findings.duration("spec.source.podMetrics.interval", &spec.interval, LEAST_INTERVAL);
+    let (least, most) = (*METRICS_INTERVAL.start(), *METRICS_INTERVAL.end());
+    findings.duration("spec.source.podMetrics.interval", &spec.interval, least);
+    if spec.interval.parse().is_ok_and(|interval| interval > most) {
+        let most = crate::api::duration::format(most);
+        findings.invalid("spec.source.podMetrics.interval", format!("is longer than {most}; use {most} or less"));
+    }
+    for (at, name) in spec.metrics.iter().enumerate() {
+        if let Some(wrong) = metric_name(name) {
+            findings.invalid(format!("spec.source.podMetrics.metrics[{at}]"), wrong);
+        }
+    }
+}
+
+/// What is wrong with the name of a metric, as Prometheus' data model has it, or one of those that Weir derives.
+fn metric_name(name: &str) -> Option<&'static str> {
+    let plain = name.strip_suffix(RATE_SUFFIX).unwrap_or(name);
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b':';
+    if plain.is_empty() || plain.starts_with(|c: char| c.is_ascii_digit()) || !plain.bytes().all(letters) {
+        return Some(
+            "is not the name of a metric; use letters, digits and `_`, as in container_memory_working_set_bytes",
+        );
+    }
+    let derived = name.starts_with("kwirth_") && !DERIVED_METRICS.iter().any(|(known, _)| *known == name);
+    derived.then_some("is none of the metrics that Weir derives; docs/metrics.md lists them")
 }
 
 fn pod_signals(findings: &mut Findings, spec: &PodSignalsSource, reach: Reach<'_>) {

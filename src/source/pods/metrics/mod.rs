@@ -1,3 +1,33 @@
-//! The metrics of pods, as their kubelets tell them.
+//! The metrics of pods, from their kubelets.
+//!
+//! ```text
+//!   PodIndex ── pods come and go ──► PodMetrics (one per selection, names and interval)
+//!                                       │ every interval, and at once when it begins
+//!                                       ▼
+//!                                    MetricsHub ── one scrape per node, for all who want it ──► kubelets
+//!                                       │ pages, shared: what each container uses
+//!                                       ▼
+//!                                    Board: rates, shares, sums ──► Reading ──► LiveStream
+//! ```
 
+mod board;
+mod catalogue;
 pub mod exposition;
+mod fold;
+mod formula;
+mod kubelet;
+mod members;
+mod nodes;
+mod pod_metrics;
+mod rate;
+mod samples;
+mod scrape;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use catalogue::KnownMetric;
+pub use kubelet::ScrapeConfig;
+pub use nodes::AddressType;
+pub use pod_metrics::{PodMetrics, PodMetricsConfig};
+pub use scrape::MetricsHub;

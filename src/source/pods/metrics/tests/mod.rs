@@ -1,0 +1,5 @@
+//! What holds of metrics from the page to the asset, without a cluster.
+
+mod rates;
+mod rows;
+mod sums;
