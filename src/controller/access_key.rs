@@ -4,7 +4,7 @@
 
 use std::future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::Controller;
@@ -46,7 +46,7 @@ pub(super) struct Context {
 
 /// Brings the token, the key ring and the status in line with the object.
 pub(super) async fn reconcile(object: Arc<Guarded<AccessKey>>, context: Arc<Context>) -> Result<Action, Error> {
-    let started = Instant::now();
+    let started = context.shared.begin(&object);
     let result = match object.as_ref() {
         Guarded::Malformed(malformed) => {
             context.take_out(&id(object.as_ref()));
@@ -75,14 +75,15 @@ pub(super) async fn run(
         nudges(nudges_sender.subscribe(), objects.clone(), |key: &KeyId| (key.namespace.clone(), key.name.clone()));
     let secrets = secret_watch::watch(start.place.api(start.client.clone()), objects.clone(), secrets);
     let context = Arc::new(Context { shared: start.shared(objects.clone()), ring, nudges: nudges_sender });
+    let waiting = context.shared.waiting.clone();
     let gone = {
         let context = Arc::clone(&context);
         move |id| context.gone(&id)
     };
-    Controller::for_stream(start.watch(writer, gone), objects)
+    Controller::for_stream(start.watch(writer, waiting.clone(), gone), objects)
         .with_config(start.runtime())
-        .reconcile_on(nudged)
-        .reconcile_on(secrets)
+        .reconcile_on(waiting.noting(nudged))
+        .reconcile_on(waiting.noting(secrets))
         .graceful_shutdown_on(start.cancel.cancelled_owned())
         .run(reconcile, error_policy, context)
         .for_each(|_| future::ready(()))

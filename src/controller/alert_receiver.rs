@@ -2,7 +2,6 @@
 
 use std::future;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures::StreamExt;
 use kube::runtime::Controller;
@@ -31,8 +30,8 @@ pub(super) struct Context {
 
 /// Validates the receiver and says in its status that no alert is sent to it.
 pub(super) async fn reconcile(object: Arc<Guarded<AlertReceiver>>, context: Arc<Context>) -> Result<Action, Error> {
-    let started = Instant::now();
     let shared = &context.shared;
+    let started = shared.begin(&object);
     let result = match object.as_ref() {
         Guarded::Malformed(malformed) => shared.report_malformed(malformed).await,
         Guarded::Readable(receiver) => {
@@ -52,11 +51,12 @@ pub(super) fn error_policy(object: Arc<Guarded<AlertReceiver>>, error: &Error, c
 pub(super) async fn run(start: Start) {
     let (objects, writer) = objects::store::<AlertReceiver>();
     let context = Arc::new(Context { shared: start.shared(objects.clone()) });
+    let waiting = context.shared.waiting.clone();
     let gone = {
         let context = Arc::clone(&context);
         move |id| context.shared.forget(&id)
     };
-    Controller::for_stream(start.watch(writer, gone), objects)
+    Controller::for_stream(start.watch(writer, waiting, gone), objects)
         .with_config(start.runtime())
         .graceful_shutdown_on(start.cancel.cancelled_owned())
         .run(reconcile, error_policy, context)

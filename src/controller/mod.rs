@@ -38,6 +38,7 @@ mod status;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,6 +16,7 @@ use super::guard::{Guarded, Malformed};
 use super::objects::{Object, Objects, id, reference};
 use super::retry::{Failures, Id};
 use super::status::{self, ObjectStatus, Verdict};
+use super::waiting::Waiting;
 use crate::api::condition::{READY, Reason, Status, find, reason};
 use crate::telemetry::{Metrics, ReconcileErrorLabels};
 
@@ -28,6 +29,7 @@ pub(super) struct Shared<K: Object> {
     pub(super) announcer: Announcer,
     pub(super) metrics: Arc<Metrics>,
     pub(super) failures: Failures,
+    pub(super) waiting: Waiting,
 }
 
 /// The client; it has nothing to show in a log.
@@ -49,7 +51,9 @@ impl<K: Object> Shared<K> {
         metrics: Arc<Metrics>,
     ) -> Self {
         let announcer = Announcer::new(client.clone(), config.instance.clone());
-        Self { client: KubeClient(client), config, objects, announcer, metrics, failures: Failures::default() }
+        let waiting = Waiting::new(&metrics, K::KIND);
+        let failures = Failures::default();
+        Self { client: KubeClient(client), config, objects, announcer, metrics, failures, waiting }
     }
 
     /// The API for anything in a namespace.
@@ -143,6 +147,12 @@ impl<K: Object> Shared<K> {
         self.announcer.tell(&about, News { gravity, action, reason, note }).await;
     }
 
+    /// Takes note that a reconciliation begins; when that was.
+    pub(super) fn begin(&self, object: &Guarded<K>) -> Instant {
+        self.waiting.leave(&id(object));
+        Instant::now()
+    }
+
     /// Takes note of how a reconciliation ended. An error is put into the status where that can be done.
     pub(super) async fn finish(
         &self,
@@ -183,6 +193,7 @@ impl<K: Object> Shared<K> {
 
     /// Forgets an object that is gone.
     pub(super) fn forget(&self, id: &Id) {
+        self.waiting.leave(id);
         self.failures.forget(id);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use kube::Client;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{controller, watcher};
@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::ControllerConfig;
 use super::guard::Guarded;
-use super::objects::{self, Object, Objects, Place};
+use super::objects::{self, Object, Objects, Place, id};
 use super::pulse::Pulse;
 use super::retry::Id;
 use super::shared::Shared;
+use super::waiting::Waiting;
 use crate::telemetry::Metrics;
 
 /// Changes of one object within this time are looked at together.
@@ -40,10 +41,12 @@ impl Start {
     pub(super) fn watch<K: Object, G: Fn(Id) + Send + 'static>(
         &self,
         writer: Writer<Guarded<K>>,
+        waiting: Waiting,
         gone: G,
     ) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + use<K, G> {
         let api = self.place.api(self.client.clone());
         objects::watch(api, writer, Arc::clone(&self.pulse), Arc::clone(&self.metrics), gone)
+            .inspect(move |object| object.iter().for_each(|object| waiting.join(id(object))))
     }
 
     /// How reconciliations run: so many at a time, shared between the namespaces where they are watched one by one.

@@ -44,7 +44,7 @@ pub(super) async fn reconcile(
     object: Arc<Guarded<StreamSubscription>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    let started = Instant::now();
+    let started = context.shared.begin(&object);
     let result = match object.as_ref() {
         Guarded::Malformed(malformed) => {
             let name = stream_name(&id(object.as_ref()));
@@ -68,13 +68,14 @@ pub(super) async fn run(start: Start, declared: Arc<Declared>) {
     let changes =
         nudges(declared.changes(), objects.clone(), |name: &StreamName| (name.namespace.clone(), name.name.clone()));
     let context = Arc::new(Context { shared: start.shared(objects.clone()), declared, reported: Mutex::default() });
+    let waiting = context.shared.waiting.clone();
     let gone = {
         let context = Arc::clone(&context);
         move |id| context.gone(&id)
     };
-    Controller::for_stream(start.watch(writer, gone), objects)
+    Controller::for_stream(start.watch(writer, waiting.clone(), gone), objects)
         .with_config(start.runtime())
-        .reconcile_on(changes)
+        .reconcile_on(waiting.noting(changes))
         .graceful_shutdown_on(start.cancel.cancelled_owned())
         .run(reconcile, error_policy, context)
         .for_each(|_| future::ready(()))

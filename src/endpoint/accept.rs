@@ -115,6 +115,7 @@ impl Server {
         let failed = |source| ServerError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
+        metrics.connections_limit.set(i64::try_from(limits.connections).unwrap_or(i64::MAX));
         let places = Places::new(limits.connections, limits.connections_per_source);
         let refusals = Arc::new(Semaphore::new(REFUSALS));
         let shared = Shared { limits, tls, places, refusals, metrics, drain };

@@ -105,10 +105,39 @@ fn answer_ready(readiness: &Readiness, drain: &Drain) -> Response {
     reply::json(status, &Answer { ready, failing })
 }
 
+/// OpenMetrics where the scraper likes it at least as much as plain text (RFC 9110, section 12.5.1), in a version that
+/// is spoken here.
 fn asked_for(accept: Option<&str>) -> Exposition {
-    match accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
-        true => Exposition::OpenMetrics,
-        false => Exposition::Prometheus,
+    let likes = |wanted: &dyn Fn(&str) -> bool| {
+        let ranges = accept.unwrap_or_default().split(',').filter_map(MediaRange::parse);
+        ranges.filter(|range| wanted(&range.kind) && range.spoken).map(|range| range.quality).fold(0.0, f32::max)
+    };
+    let open = likes(&|kind| kind == "application/openmetrics-text");
+    let plain = likes(&|kind| kind == "text/plain");
+    if open > 0.0 && open >= plain { Exposition::OpenMetrics } else { Exposition::Prometheus }
+}
+
+/// One of the kinds of answers that a client takes.
+struct MediaRange {
+    kind: String,
+    /// From 0, not at all, to 1.
+    quality: f32,
+    /// Whether its version, where it has one, is among ours.
+    spoken: bool,
+}
+
+impl MediaRange {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(';').map(str::trim);
+        let mut range = Self { kind: parts.next()?.to_ascii_lowercase(), quality: 1.0, spoken: true };
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            match (name.trim_end().to_ascii_lowercase().as_str(), value.trim_start().trim_matches('"')) {
+                ("q", value) => range.quality = value.parse().ok().filter(|q| (0.0..=1.0).contains(q))?,
+                ("version", value) => range.spoken = ["0.0.1", "0.0.4", "1.0.0"].contains(&value),
+                _ => {}
+            }
+        }
+        Some(range)
     }
 }
 
@@ -140,6 +169,26 @@ mod tests {
         let (status, body) = asked().await;
         assert_eq!(status, 503);
         assert!(body.contains("shutting down"), "{body}");
+    }
+
+    #[rstest::rstest]
+    #[case::nothing("", Exposition::Prometheus)]
+    #[case::anything("*/*", Exposition::Prometheus)]
+    #[case::a_browser("text/html,application/xhtml+xml,*/*;q=0.8", Exposition::Prometheus)]
+    #[case::plain("text/plain;version=0.0.4", Exposition::Prometheus)]
+    #[case::open("application/openmetrics-text", Exposition::OpenMetrics)]
+    #[case::prometheus_itself(
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+         text/plain;version=1.0.0;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+        Exposition::OpenMetrics
+    )]
+    #[case::plain_is_liked_better("application/openmetrics-text;q=0.2, text/plain;q=0.9", Exposition::Prometheus)]
+    #[case::open_is_refused("application/openmetrics-text;q=0, text/plain", Exposition::Prometheus)]
+    #[case::a_version_to_come("application/openmetrics-text; version=2.0.0, text/plain;q=0.5", Exposition::Prometheus)]
+    #[case::any_case("Application/OpenMetrics-Text; Q=1", Exposition::OpenMetrics)]
+    #[case::nonsense("application/openmetrics-text;q=many", Exposition::Prometheus)]
+    fn the_format_is_the_one_that_the_scraper_likes(#[case] accept: &str, #[case] expected: Exposition) {
+        assert_eq!(asked_for(Some(accept)), expected);
     }
 
     #[tokio::test]

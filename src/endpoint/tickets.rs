@@ -15,9 +15,16 @@ use super::reply::{self, Problem};
 use super::services::Services;
 use crate::access::TICKET_SECONDS;
 use crate::record::Time;
-use crate::telemetry::Category;
+use crate::telemetry::{Category, Queue, QueueLabels};
 
 pub(super) fn routes(services: &Arc<Services>) -> BoxedFilter<(Response,)> {
+    let office = Arc::downgrade(services);
+    services.metrics.before_scrape(move |metrics| {
+        let waiting = office.upgrade().map(|services| services.tickets.len());
+        let depth = metrics.queue_depth.get_or_create_owned(&QueueLabels { queue: Queue::Tickets });
+        depth.set(waiting.and_then(|count| i64::try_from(count).ok()).unwrap_or_default());
+        waiting.is_some()
+    });
     let services = Arc::clone(services);
     warp::path!("api" / "v1" / "tickets")
         .and(warp::post())

@@ -243,6 +243,31 @@ label! {
 }
 
 label! {
+    /// What waits for its turn somewhere in Weir.
+    Queue {
+        /// AccessKeys that changed and were not looked at since.
+        AccessKeys = "access_keys",
+        /// StreamSubscriptions that changed and were not looked at since.
+        StreamSubscriptions = "stream_subscriptions",
+        /// AlertReceivers that changed and were not looked at since.
+        AlertReceivers = "alert_receivers",
+        /// Tickets that were issued and not used yet.
+        Tickets = "tickets",
+    }
+}
+
+impl Queue {
+    /// The objects of a kind that wait to be looked at.
+    pub const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::AccessKey => Self::AccessKeys,
+            Kind::StreamSubscription => Self::StreamSubscriptions,
+            Kind::AlertReceiver => Self::AlertReceivers,
+        }
+    }
+}
+
+label! {
     /// The `Ready` condition of an object.
     Readiness {
         /// `Ready=True`.

@@ -1,9 +1,15 @@
 //! Every counter that Weir keeps about itself.
 
-use super::{
-    AuthFailure, Category, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Readiness, Reconnect, Route, ScrapedPage,
-    Service, Transport, UpstreamKind,
+use super::label_sets::{
+    AuthFailureLabels, DroppedLabels, HistoryLabels, KindLabels, ObjectLabels, QueueLabels, ReconcileErrorLabels,
+    ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels, ScrapedPageLabels, ServiceLabels, TransportLabels,
+    UpstreamLabels, VersionLabels,
 };
+use super::{
+    AuthFailure, Category, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Queue, Readiness, Reconnect, Route,
+    ScrapedPage, Service, Transport, UpstreamKind, process::Process,
+};
+use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,8 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A histogram for each set of labels `L`.
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -34,6 +39,10 @@ pub struct Metrics {
     pub bytes: Family<ServiceLabels, Counter>,
     /// Gap signals sent to readers, whatever the number of records each stands for.
     pub gaps: Counter,
+    /// Records and signals that the rings hold now.
+    pub ring_records: Gauge,
+    /// What they cost in memory.
+    pub ring_bytes: Gauge,
     /// Records that a reader did not get, by reason.
     pub dropped: Family<DroppedLabels, Counter>,
     /// Points that were to be kept as history, by what became of them.
@@ -58,6 +67,8 @@ pub struct Metrics {
     pub scrape_refused_lines: Counter,
     /// Clients connected now.
     pub connections: Family<TransportLabels, Gauge>,
+    /// Connections that may be open at the same time.
+    pub connections_limit: Gauge,
     /// Connections turned away because a cap was reached.
     pub connections_refused: Counter,
     /// TLS handshakes that failed or took too long.
@@ -80,8 +91,23 @@ pub struct Metrics {
     pub reconcile_errors: Family<ReconcileErrorLabels, Counter>,
     /// Objects known, by kind and `Ready` condition.
     pub objects: Family<ObjectLabels, Gauge>,
-    resident_memory: Gauge,
+    /// What waits for its turn.
+    pub queue_depth: Family<QueueLabels, Gauge>,
+    probes: Probes,
     registry: Registry,
+}
+
+/// What is asked before each scrape.
+#[derive(Default)]
+struct Probes(Mutex<Vec<Probe>>);
+
+/// Sets gauges; says whether it wants to be asked again.
+type Probe = Box<dyn Fn(&Metrics) -> bool + Send + Sync>;
+
+impl std::fmt::Debug for Probes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Probes").field(&self.0.lock().len()).finish()
+    }
 }
 
 /// Which of the two text formats a scraper asked for.
@@ -107,7 +133,7 @@ impl Metrics {
     /// All counters at zero, every known series present.
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::default();
-        let resident_memory = process(&mut registry);
+        registry.register_collector(Box::new(Process::new()));
         let r = registry.sub_registry_with_prefix("weir");
         Arc::new(
             Self {
@@ -116,6 +142,8 @@ impl Metrics {
                 records: add(r, "records", "Records that entered a stream"),
                 bytes: add_with_unit(r, "payload", Unit::Bytes, "Payload that entered a stream"),
                 gaps: add(r, "gaps", "Gap signals sent to readers"),
+                ring_records: add(r, "ring_records", "Records and signals that the rings hold now"),
+                ring_bytes: add_with_unit(r, "ring", Unit::Bytes, "Memory that the rings hold now"),
                 dropped: add(r, "dropped_records", "Records a reader did not get, by reason"),
                 history_points: add(r, "history_points", "Points that were to be kept as history, by outcome"),
                 history_series: add(r, "history_series", "Series with history now"),
@@ -128,6 +156,7 @@ impl Metrics {
                 scraped_bytes: add_with_unit(r, "scraped", Unit::Bytes, "Pages that were scraped"),
                 scrape_refused_lines: add(r, "scrape_refused_lines", "Lines of scraped pages that were left out"),
                 connections: add(r, "connections", "Clients connected now, by transport"),
+                connections_limit: add(r, "connections_limit", "Connections that may be open at the same time"),
                 connections_refused: add(r, "connections_refused", "Connections turned away at a cap"),
                 tls_handshake_failures: add(r, "tls_handshake_failures", "TLS handshakes that failed or took too long"),
                 auth_failures: add(r, "auth_failures", "Clients that were not let in, by reason"),
@@ -139,8 +168,13 @@ impl Metrics {
                 reconcile_duration: durations(r, "reconcile_duration", "Time of one reconciliation"),
                 reconcile_errors: add(r, "reconcile_errors", "Reconciliations that failed"),
                 objects: add(r, "objects", "Objects known, by kind and Ready condition"),
-                resident_memory,
-                registry,
+                queue_depth: add(r, "queue_depth", "What waits for its turn, by queue"),
+                probes: Probes::default(),
+                registry: {
+                    let build: Family<VersionLabels, Gauge> = add(r, "build_info", "The version that runs; always 1");
+                    build.get_or_create(&VersionLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+                    registry
+                },
             }
             .with_series_present(),
         )
@@ -148,9 +182,10 @@ impl Metrics {
 
     /// The exposition of all counters, complete, in the given format.
     pub fn encode(&self, format: Exposition) -> String {
-        if let Some(bytes) = resident_bytes() {
-            self.resident_memory.set(bytes);
-        }
+        // Not held while they are asked: a probe may belong to what it is the last to know.
+        let mut probes = std::mem::take(&mut *self.probes.0.lock());
+        probes.retain(|probe| probe(self));
+        self.probes.0.lock().append(&mut probes);
         let mut out = String::with_capacity(8 * 1024);
         if let Err(error) = text::encode(&mut out, &self.registry) {
             tracing::error!(%error, "The metrics could not be written as text; the scrape is incomplete");
@@ -159,6 +194,11 @@ impl Metrics {
             Exposition::OpenMetrics => out,
             Exposition::Prometheus => as_prometheus(&out),
         }
+    }
+
+    /// Asks `probe` before each scrape, for gauges that are cheaper to look up than to keep; until it says false.
+    pub fn before_scrape(&self, probe: impl Fn(&Self) -> bool + Send + Sync + 'static) {
+        self.probes.0.lock().push(Box::new(probe));
     }
 
     /// Counts a client as connected until the guard is dropped.
@@ -214,6 +254,29 @@ impl Metrics {
         for &reason in Reconnect::ALL {
             drop(self.upstream_reconnects.get_or_create(&ReconnectLabels { reason }));
         }
+        for &kind in UpstreamKind::ALL {
+            for &outcome in Outcome::ALL {
+                drop(self.upstream_requests.get_or_create(&UpstreamLabels { kind, outcome }));
+            }
+        }
+        for &page in ScrapedPage::ALL {
+            drop(self.scrape_duration.get_or_create(&ScrapedPageLabels { page }));
+            for &outcome in Outcome::ALL {
+                drop(self.scrapes.get_or_create(&ScrapeLabels { page, outcome }));
+            }
+        }
+        for &controller in Kind::ALL {
+            drop(self.reconcile_duration.get_or_create(&KindLabels { controller }));
+            for category in Category::ALL {
+                drop(self.reconcile_errors.get_or_create(&ReconcileErrorLabels { controller, category }));
+            }
+            for &ready in Readiness::ALL {
+                drop(self.objects.get_or_create(&ObjectLabels { kind: controller, ready }));
+            }
+        }
+        for &queue in Queue::ALL {
+            drop(self.queue_depth.get_or_create(&QueueLabels { queue }));
+        }
         for &transport in Transport::ALL {
             drop(self.connections.get_or_create(&TransportLabels { transport }));
         }
@@ -241,124 +304,6 @@ impl Drop for Connected {
     }
 }
 
-/// Declares the label set of one family.
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $type:ty,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
-        pub struct $name { $($(#[$fdoc])* pub $field: $type,)+ }
-    };
-}
-
-labels! {
-    /// Labels of what entered a stream.
-    ServiceLabels {
-        /// What kind of data the stream carries.
-        service: Service,
-    }
-}
-labels! {
-    /// Labels of what a reader did not get.
-    DroppedLabels {
-        /// Why not.
-        reason: Dropped,
-    }
-}
-labels! {
-    /// Labels of points of history.
-    HistoryLabels {
-        /// What became of them.
-        outcome: HistoryOutcome,
-    }
-}
-labels! {
-    /// Labels of a request to an upstream.
-    UpstreamLabels {
-        /// What was asked.
-        kind: UpstreamKind,
-        /// How it ended.
-        outcome: Outcome,
-    }
-}
-labels! {
-    /// Labels of a connection that was made again.
-    ReconnectLabels {
-        /// Why it was needed.
-        reason: Reconnect,
-    }
-}
-labels! {
-    /// Labels of a scrape.
-    ScrapeLabels {
-        /// What was asked for.
-        page: ScrapedPage,
-        /// How it ended.
-        outcome: Outcome,
-    }
-}
-labels! {
-    /// Labels of a scrape's timing.
-    ScrapedPageLabels {
-        /// What was asked for.
-        page: ScrapedPage,
-    }
-}
-labels! {
-    /// Labels of a connected client.
-    TransportLabels {
-        /// How it is connected.
-        transport: Transport,
-    }
-}
-labels! {
-    /// Labels of an answered request.
-    RequestLabels {
-        /// What it was for.
-        route: Route,
-        /// How it was answered.
-        code_class: CodeClass,
-    }
-}
-labels! {
-    /// Labels of the time until an answer began.
-    RouteLabels {
-        /// What was asked for.
-        route: Route,
-    }
-}
-labels! {
-    /// Labels of a client that was not let in.
-    AuthFailureLabels {
-        /// Why not.
-        reason: AuthFailure,
-    }
-}
-labels! {
-    /// Labels of a controller's timing.
-    KindLabels {
-        /// The kind that the controller looks after.
-        controller: Kind,
-    }
-}
-labels! {
-    /// Labels of a failed reconciliation.
-    ReconcileErrorLabels {
-        /// The kind that the controller looks after.
-        controller: Kind,
-        /// What kind of failure it was.
-        category: Category,
-    }
-}
-labels! {
-    /// Labels of the number of objects.
-    ObjectLabels {
-        /// Their kind.
-        kind: Kind,
-        /// Their `Ready` condition.
-        ready: Readiness,
-    }
-}
-
 fn add<M: Metric + Clone + Default>(r: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
     r.register(name, help, metric.clone());
@@ -380,24 +325,6 @@ where
     let family: Histograms<L> = Family::new_with_constructor(|| Histogram::new(BUCKETS));
     r.register_with_unit(name, help, Unit::Seconds, family.clone());
     family
-}
-
-/// The two process metrics that dashboards expect under their usual names, without Weir's prefix.
-fn process(registry: &mut Registry) -> Gauge {
-    let start: Gauge<f64, AtomicU64> = Gauge::default();
-    start.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |age| age.as_secs_f64()));
-    registry.register_with_unit("process_start_time", "Start of the process since the epoch", Unit::Seconds, start);
-    let resident = Gauge::default();
-    registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, resident.clone());
-    resident
-}
-
-/// Resident memory in bytes, where the system has `/proc`.
-fn resident_bytes() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 /// Rewrites OpenMetrics as Prometheus text 0.0.4: there, a counter's metadata carries its `_total`, and
@@ -447,6 +374,14 @@ mod tests {
         );
         assert!(plain.contains("process_resident_memory_bytes "), "{plain}");
         assert!(!plain.contains("# EOF") && !plain.contains("# UNIT"), "{plain}");
+    }
+
+    #[test]
+    fn a_probe_is_asked_before_each_scrape_until_it_wants_no_more() {
+        let metrics = Metrics::new();
+        metrics.before_scrape(|metrics| metrics.ring_records.inc() < 1);
+        let seen = |line: &str| metrics.encode(Exposition::Prometheus).contains(line);
+        assert!(seen("weir_ring_records 1\n") && seen("weir_ring_records 2\n") && seen("weir_ring_records 2\n"));
     }
 
     #[test]

@@ -64,7 +64,18 @@ impl Supervisor {
     ) -> Arc<Self> {
         let workers = Mutex::default();
         let sources = sources.into();
-        Arc::new(Self { sources, config, metrics, workers, tracker, cancel, last_epoch: AtomicU64::new(0) })
+        let supervisor =
+            Arc::new(Self { sources, config, metrics, workers, tracker, cancel, last_epoch: AtomicU64::new(0) });
+        let watched = Arc::downgrade(&supervisor);
+        supervisor.metrics.before_scrape(move |metrics| watched.upgrade().map(|all| all.weigh(metrics)).is_some());
+        supervisor
+    }
+
+    /// Notes what all rings hold together.
+    fn weigh(&self, metrics: &Metrics) {
+        let held: Vec<_> = self.workers.lock().values().map(|worker| worker.stream.held()).collect();
+        metrics.ring_records.set(held.iter().map(|(records, _)| i64::try_from(*records).unwrap_or(i64::MAX)).sum());
+        metrics.ring_bytes.set(held.iter().map(|(_, bytes)| i64::try_from(*bytes).unwrap_or(i64::MAX)).sum());
     }
 
     /// What a stream holds where its spec does not say.

@@ -173,6 +173,8 @@ fn execute(source: &str, context: Value) -> Result<String, String> {
     let mut template = Template::default();
     template.add_funcs(FUNCTIONS);
     let helpers = HELPERS.with_borrow(Clone::clone);
+    // Here a field cannot be called with arguments.
+    let source = source.replace(".Files.Get ", "filesGet ");
     template.parse(format!("{helpers}{source}")).map_err(|error| error.to_string())?;
     template.render(&Context::from(context)).map_err(|error| error.to_string())
 }
@@ -180,6 +182,8 @@ fn execute(source: &str, context: Value) -> Result<String, String> {
 /// The functions of Helm that the chart calls; what is piped comes last.
 const FUNCTIONS: &[(&str, Func)] = &[
     ("include", include),
+    // The text of a file of the chart.
+    ("filesGet", |a| one("filesGet", a, |path| Ok(read(&chart().join(printed(path))).into()))),
     ("default", |a| {
         two("default", a, |fallback, value| Ok(if truthy(value) { value.clone() } else { fallback.clone() }))
     }),

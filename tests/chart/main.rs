@@ -11,5 +11,6 @@
 mod examples;
 mod generated;
 mod helm;
+mod monitoring;
 mod objects;
 mod rbac;

@@ -65,9 +65,11 @@ fn namespaced_objects_are_in_the_releases_namespace_and_labelled() {
         "networkPolicy": {"enabled": true},
         "podDisruptionBudget": {"enabled": true},
         "serviceMonitor": {"enabled": true},
+        "prometheusRule": {"enabled": true},
+        "grafanaDashboard": {"enabled": true},
     }))
     .objects();
-    assert_eq!(all.len(), 14);
+    assert_eq!(all.len(), 16);
     for object in all {
         let kind = object["kind"].as_str().unwrap();
         let metadata = &object["metadata"];

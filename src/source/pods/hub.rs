@@ -91,6 +91,10 @@ impl FollowHub {
         self.config.line_limit
     }
 
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// The pods there are.
     pub fn index(&self) -> &Arc<PodIndex> {
         &self.index

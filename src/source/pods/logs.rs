@@ -20,6 +20,7 @@ use crate::api::CompiledSelection;
 use crate::record::{ContainerKind, Event, Level, LineLimit, Origin, Signal, Time};
 use crate::source::{Source, Visible};
 use crate::stream::{Backlog, BacklogItem, BacklogStream, From, LiveStream};
+use crate::telemetry::{Dropped, DroppedLabels};
 
 /// How many containers' pasts are read at the same time.
 const PASTS: usize = 8;
@@ -67,7 +68,14 @@ impl PodLogs {
     /// A source that has not begun yet.
     pub fn new(hub: Arc<FollowHub>, config: PodLogsConfig) -> Arc<Self> {
         let limit = LineLimit(config.line_limit.0.min(hub.line_limit().0));
-        let cut = LogCut { include: config.include, exclude: config.exclude, limit };
+        let dropped = |reason| hub.metrics().dropped.get_or_create_owned(&DroppedLabels { reason });
+        let cut = LogCut {
+            include: config.include,
+            exclude: config.exclude,
+            limit,
+            filtered: dropped(Dropped::Filtered),
+            truncated: dropped(Dropped::Truncated),
+        };
         Arc::new(Self {
             hub,
             selection: config.selection,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::stream;
 use futures::{Stream, StreamExt};
+use prometheus_client::metrics::counter::Counter;
 
 use super::container::Member;
 use super::follow::{Backoff, END_LINES, Stage};
@@ -24,7 +25,7 @@ const READY: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 10;
 
 /// What a subscription keeps of the lines: its filter and its longest line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LogCut {
     /// Keep lines that match one of these, where there are any.
     pub include: Option<regex::bytes::RegexSet>,
@@ -32,6 +33,10 @@ pub(super) struct LogCut {
     pub exclude: Option<regex::bytes::RegexSet>,
     /// Cut lines to this.
     pub limit: LineLimit,
+    /// Counts lines that are not kept.
+    pub filtered: Counter,
+    /// Counts lines that lost their tails.
+    pub truncated: Counter,
 }
 
 impl LogCut {
@@ -40,9 +45,17 @@ impl LogCut {
         let kept = if self.include.is_none() && self.exclude.is_none() {
             Arc::clone(batch)
         } else {
-            batch.retain(|_, text| self.keeps(text))?
+            let kept = batch.retain(|_, text| self.keeps(text));
+            let left = kept.as_ref().map_or(0, |kept| kept.len());
+            self.filtered.inc_by((batch.len() - left) as u64);
+            kept?
         };
-        Some(kept.clip(self.limit))
+        let kept = kept.clip(self.limit);
+        let truncated = kept.lines().iter().filter(|line| line.truncated).count();
+        if truncated > 0 {
+            self.truncated.inc_by(truncated as u64);
+        }
+        Some(kept)
     }
 
     fn keeps(&self, text: &[u8]) -> bool {
@@ -344,6 +357,23 @@ mod tests {
         let mut last = LastLine::of(&batch(&[(9, "end"), (9, "end")])).unwrap();
         assert_eq!(last.reached(&batch(&[(8, "a"), (9, "end")])), Reached::NotYet);
         assert_eq!(last.reached(&batch(&[(9, "end")])), Reached::Yes);
+    }
+
+    #[test]
+    fn lines_that_are_left_out_or_cut_are_counted() {
+        let set = |pattern| regex::bytes::RegexSet::new([pattern]).ok();
+        let cut = LogCut {
+            include: set("a"),
+            exclude: set("z"),
+            limit: LineLimit(3),
+            filtered: Counter::default(),
+            truncated: Counter::default(),
+        };
+        let applied = |lines: &[(i64, &str)]| cut.apply(&Arc::new(batch(lines))).map_or(0, |kept| kept.len());
+        assert_eq!(applied(&[(1, "a"), (2, "b"), (3, "az"), (4, "aaaa")]), 2);
+        assert_eq!((cut.filtered.get(), cut.truncated.get()), (2, 1));
+        assert_eq!(applied(&[(5, "b"), (6, "c")]), 0);
+        assert_eq!((cut.filtered.get(), cut.truncated.get()), (4, 1));
     }
 
     #[test]
