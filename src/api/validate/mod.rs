@@ -20,7 +20,7 @@ pub use subscription::stream_subscription;
 
 use super::condition::{Reason, reason};
 use super::receiver::ReceiverKind;
-use super::{DurationText, PodSelection, SecretKeyRef, SourceKind, TimeText};
+use super::{DurationText, PodSelection, SecretKeyRef, SourceKind, SourceSpec, TimeText};
 
 /// The sources that exist. A new one adds its line here.
 pub const IMPLEMENTED_SOURCES: &[SourceKind] = &[SourceKind::PodLogs, SourceKind::PodMetrics, SourceKind::PodSignals];
@@ -59,13 +59,25 @@ impl<'a> Reach<'a> {
         if namespace == operator { Self::Everything } else { Self::Namespace(namespace) }
     }
 
-    /// The selection cut down to what may be reached. What a valid spec asks for beyond it is never followed.
-    #[must_use]
-    pub fn confine(self, selection: PodSelection) -> PodSelection {
-        match self {
-            Self::Everything => selection,
-            Self::Namespace(own) => PodSelection { namespaces: vec![own.to_owned()], ..selection },
-        }
+    /// Cuts a source down to the pods that may be reached. What a valid spec asks for beyond them is never followed.
+    pub fn confine(self, source: &mut SourceSpec) {
+        let Self::Namespace(own) = self else { return };
+        // Every field stands here, so that none that selects pods can be forgotten.
+        let SourceSpec {
+            pod_logs,
+            pod_metrics,
+            pod_signals,
+            files: _,
+            containers: _,
+            http: _,
+            web_socket: _,
+            tcp: _,
+            push: _,
+        } = source;
+        let logs = pod_logs.iter_mut().map(|source| &mut source.selection);
+        let metrics = pod_metrics.iter_mut().map(|source| &mut source.selection);
+        let signals = pod_signals.iter_mut().map(|source| &mut source.selection);
+        logs.chain(metrics).chain(signals).for_each(|selection| selection.namespaces = vec![own.to_owned()]);
     }
 }
 
