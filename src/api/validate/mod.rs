@@ -20,7 +20,7 @@ pub use subscription::stream_subscription;
 
 use super::condition::{Reason, reason};
 use super::receiver::ReceiverKind;
-use super::{DurationText, PodSelection, SecretKeyRef, SourceKind, SourceSpec, TimeText};
+use super::{DurationText, SecretKeyRef, SourceKind, SourceSpec, TimeText};
 
 /// The sources that exist. A new one adds its line here.
 pub const IMPLEMENTED_SOURCES: &[SourceKind] = &[SourceKind::PodLogs, SourceKind::PodMetrics, SourceKind::PodSignals];
