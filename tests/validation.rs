@@ -206,14 +206,22 @@ fn a_tenant_reaches_its_own_namespace_only() {
     }
 }
 
-#[test]
-fn a_selection_is_confined_whatever_it_says() {
-    for namespaces in [vec![], vec!["bank"], vec![".*"]] {
-        let wanted: Vec<_> = namespaces.iter().map(ToString::to_string).collect();
-        let selection = weir::api::PodSelection { namespaces: wanted.clone(), ..Default::default() };
-        let tenant = Reach::of("shop", "weir-system").confine(selection.clone());
-        assert_eq!(tenant.namespaces, ["shop"]);
-        assert_eq!(Reach::Everything.confine(selection).namespaces, wanted);
+#[rstest::rstest]
+#[case::logs("podLogs", json!({}))]
+#[case::metrics("podMetrics", json!({"metrics": ["container_cpu_usage_seconds_total"]}))]
+#[case::signals("podSignals", json!({}))]
+fn a_source_that_selects_pods_is_confined_whatever_it_says(#[case] kind: &str, #[case] mut source: Value) {
+    for namespaces in [json!([]), json!(["bank"]), json!([".*"])] {
+        source["selection"] = json!({"namespaces": namespaces});
+        let wanted: weir::api::SourceSpec = serde_json::from_value(json!({kind: source})).unwrap();
+        let confined = |reach: Reach<'_>| {
+            let mut source = wanted.clone();
+            reach.confine(&mut source);
+            source
+        };
+        let tenants = serde_json::to_value(confined(Reach::of("shop", "weir-system"))).unwrap();
+        assert_eq!(tenants[kind]["selection"]["namespaces"], json!(["shop"]));
+        assert_eq!(confined(Reach::Everything), wanted);
     }
 }
 

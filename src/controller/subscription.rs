@@ -217,21 +217,3 @@ impl Context {
         self.shared.config.status_interval.checked_sub(last.elapsed()).filter(|wait| !wait.is_zero())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-    use serde_json::{Value, json};
-
-    #[rstest]
-    #[case::logs("podLogs", json!({}))]
-    #[case::metrics("podMetrics", json!({"metrics": ["container_cpu_usage_seconds_total"]}))]
-    #[case::signals("podSignals", json!({}))]
-    fn a_tenants_source_of_any_kind_is_confined_to_its_namespace(#[case] kind: &str, #[case] source: Value) {
-        let spec: StreamSubscriptionSpec = serde_json::from_value(json!({"source": {kind: source}})).unwrap();
-        let tenants = serde_json::to_value(confined(&spec, Reach::Namespace("shop"))).unwrap();
-        assert_eq!(tenants["source"][kind]["selection"]["namespaces"], json!(["shop"]));
-        assert_eq!(confined(&spec, Reach::Everything), spec);
-    }
-}
