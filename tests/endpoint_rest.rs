@@ -138,6 +138,18 @@ async fn a_ticket_lets_in_once_and_gets_no_other() {
 }
 
 #[tokio::test]
+async fn metrics_are_listed_for_keys_that_read_any_where_nodes_are_scraped() {
+    let endpoint = with_pods().await;
+    let grant = Grant { services: vec![Service::Metrics], scopes: vec![Scope::Snapshot], ..Grant::default() };
+    let numbers = endpoint.key("shop/numbers", &AccessKeySpec { grants: vec![grant], ..reader() });
+    let lines = endpoint.key("shop/lines", &reader());
+    assert_eq!(endpoint.send("GET", "/metrics/list", &[], "").await.status, 401);
+    assert_eq!(endpoint.get("/metrics/list", &lines).await.status, 403);
+    assert_eq!(endpoint.get("/metrics/list", &numbers).await.status, 503, "there are no nodes here");
+    assert_eq!(endpoint.get("/kwirth/metrics/list", &numbers).await.status, 503);
+}
+
+#[tokio::test]
 async fn subscriptions_are_listed_as_far_as_the_key_reads_them() {
     let endpoint = with_pods().await;
     let spec = serde_json::from_value(json!({"source": {"podLogs": {"selection": {}}}})).unwrap();
@@ -191,7 +203,7 @@ async fn the_server_says_what_it_is_at_the_root_and_below_the_further_path() {
             }
         }
     }
-    for path in ["/kwirth/config/info", "/metrics/list", "/config", "/nothing"] {
+    for path in ["/kwirth/config/info", "/kwirth/metrics/list", "/config", "/nothing"] {
         assert_eq!(endpoint.send("GET", path, &[], "").await.status, 404, "{path}");
     }
     assert_eq!(endpoint.send("POST", "/config/info", &[], "").await.status, 405);

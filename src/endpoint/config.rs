@@ -1,5 +1,5 @@
 //! What clients of the session protocol ask before they connect: which server this is, and, with a key, which
-//! namespaces, groups, pods and containers they may choose from.
+//! namespaces, groups, pods, containers and metrics they may choose from.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::reply::{self, Problem};
 use super::services::Services;
 use crate::access::PodPermit;
 use crate::api::pattern::GroupPattern;
+use crate::api::{Scope, Service};
 use crate::telemetry::Category;
 use crate::worker::Inventory;
 
@@ -36,7 +37,38 @@ pub(super) fn routes(services: &Arc<Services>) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .and(ask::ask())
         .map(move |asked: Ask| ask::answer(find_pods(&find, &asked)));
-    config.or(find).unify().boxed()
+    config.or(find).unify().or(metrics_list(services)).unify().boxed()
+}
+
+/// `GET /metrics/list`: the metrics that can be asked for, for keys that read any.
+fn metrics_list(services: &Arc<Services>) -> BoxedFilter<(Response,)> {
+    let services = Arc::clone(services);
+    warp::path!("metrics" / "list")
+        .and(warp::get())
+        .and(ask::ask())
+        .then(move |asked: Ask| {
+            let services = Arc::clone(&services);
+            async move { ask::answer(metrics(&services, &asked).await) }
+        })
+        .boxed()
+}
+
+async fn metrics(services: &Services, asked: &Ask) -> Result<Response, Problem> {
+    #[derive(Serialize)]
+    struct Known<'a> {
+        metric: &'a str,
+        help: &'a str,
+        r#type: &'static str,
+    }
+    let key = asked.admit(services)?;
+    let may = services.authoriser.authorise_service(&key, Service::Metrics, Scope::Snapshot);
+    may.inspect_err(|denied| services.count_refusal(denied))?;
+    let none =
+        || Problem::new(Category::Unavailable, "no nodes are scraped here, so there are no metrics of pods to list");
+    let hub = services.declared.supervisor().sources().metrics.as_ref().ok_or_else(none)?;
+    let all = hub.catalogue().await;
+    let known = all.iter().map(|one| Known { metric: &one.name, help: &one.help, r#type: one.kind });
+    Ok(reply::json(StatusCode::OK, &known.collect::<Vec<_>>()))
 }
 
 fn configuration(services: &Services, tail: &Tail, asked: &Ask) -> Result<Response, Problem> {

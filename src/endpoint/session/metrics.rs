@@ -20,7 +20,8 @@ pub(super) fn open(services: &Services, start: &Start, key: &Key) -> Result<Open
     let once = once(&start.metrics, scope)?;
     let permit = services.authoriser.authorise_pods(key, Service::Metrics, scope, &compiled)?;
     let mode = if once { MetricsMode::Snapshot } else { MetricsMode::Stream };
-    let source = changed(PodMetricsSource { selection, mode, ..PodMetricsSource::default() }, &start.metrics)?;
+    let source = PodMetricsSource { selection, mode, ..PodMetricsSource::default() };
+    let source = changed(services, source, &start.metrics)?;
     let spec = StreamSubscriptionSpec { source, ..StreamSubscriptionSpec::default() };
     let lease = lease(services, &spec, &permit)?;
     // The reader comes before the roster: a container that joins in between is in both, and told once.
@@ -59,7 +60,7 @@ pub(super) fn modify(services: &Services, instance: &mut Instance, options: &Met
         let text = "The mode of an instance cannot be modified: stop this one and start another.";
         return Err(Refusal::Request(text.into()));
     }
-    let job = old.job().with_spec(changed(source, options)?);
+    let job = old.job().with_spec(changed(services, source, options)?);
     let lease = services.declared.supervisor().ensure(job)?;
     // Its containers are known to the client, which is not told of them again.
     instance.announced.extend(old.roster());
@@ -72,13 +73,13 @@ pub(super) fn modify(services: &Services, instance: &mut Instance, options: &Met
 }
 
 /// The source with what the options say in place of what it says, checked as a manifest is.
-fn changed(mut source: PodMetricsSource, options: &MetricsOptions) -> Result<SourceSpec, Refusal> {
+fn changed(services: &Services, mut source: PodMetricsSource, options: &MetricsOptions) -> Result<SourceSpec, Refusal> {
     if let Some(names) = &options.metrics {
         source.metrics.clone_from(names);
     }
+    let unknown = some_is_known(services, &source.metrics);
     source.aggregate = options.aggregate.unwrap_or(source.aggregate);
-    // One reading has no interval; those that ask for the same share it.
-    if let Some(seconds) = options.interval.filter(|_| source.mode == MetricsMode::Stream) {
+    if let Some(seconds) = options.interval {
         source.interval = DurationText(format!("{seconds}s"));
     }
     const FIELDS: &str = "spec.source.podMetrics.";
@@ -90,6 +91,20 @@ fn changed(mut source: PodMetricsSource, options: &MetricsOptions) -> Result<Sou
     });
     match invalid.next() {
         Some(text) => Err(Refusal::Request(text)),
-        None => Ok(spec.source),
+        None => unknown.map(|()| spec.source),
     }
+}
+
+/// Refuses names none of which a node has ever given. Where one has, the source itself tells of the others: they may
+/// come yet, from another node.
+fn some_is_known(services: &Services, names: &[String]) -> Result<(), Refusal> {
+    /// How many names are spelled out.
+    const SHOWN: usize = 10;
+    let hub = services.declared.supervisor().sources().metrics.as_ref();
+    let unknown = hub.and_then(|hub| hub.unknown(names)).unwrap_or_default();
+    if unknown.is_empty() || unknown.len() < names.len() {
+        return Ok(());
+    }
+    let shown = unknown[..unknown.len().min(SHOWN)].join(", ");
+    Err(Refusal::Request(format!("No node gives {shown}: GET /metrics/list names what there is.")))
 }

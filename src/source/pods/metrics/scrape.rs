@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::catalogue::{Catalogue, KnownMetric};
-use super::formula;
+use super::formula::{self, Formula};
 use super::kubelet::{Kubelets, Page, ScrapeConfig, ScrapeError};
 use super::nodes::NodeIndex;
 use super::samples::NodePage;
@@ -104,6 +104,17 @@ impl MetricsHub {
         all.extend(formula::derived());
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// Those of these names that no node has given so far, nor what they are worked out from; `None` where no node was
+    /// scraped yet.
+    pub fn unknown<'n>(&self, names: &'n [String]) -> Option<Vec<&'n str>> {
+        if self.catalogue.is_empty() {
+            return None;
+        }
+        let given = |formula: &Formula| formula.sources().iter().any(|name| self.catalogue.find(name).is_some());
+        let unknown = names.iter().filter(|name| !Formula::of(name).as_ref().is_some_and(given));
+        Some(unknown.map(String::as_str).collect())
     }
 
     pub(super) fn options(&self) -> &ScrapeConfig {
