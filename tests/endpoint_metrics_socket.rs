@@ -20,8 +20,9 @@ use weir::api::{AccessKeySpec, Grant, KeyLimits, Scope, Service};
 use weir::endpoint::Drained;
 use weir::endpoint::services::EndpointOptions;
 use weir::record::{Asset, Reading, ReadingHead, Time};
-use weir::stream::{Located, RingLimits};
+use weir::stream::{Located, RingLimits, StreamName};
 use weir::telemetry::{Exposition, ServiceLabels};
+use weir::worker::{HistoryPlan, Job, Sight};
 
 const FIELDS: [&str; 10] = [
     "requests_total",
@@ -240,6 +241,7 @@ async fn a_heartbeat_fills_the_silence_between_snapshots() {
 #[case::a_stream_with_a_key_for_logs(false, Some("logs"), None, "?stream=shop/cpu", Some(403))]
 #[case::a_stream_out_of_reach(false, Some("metrics"), None, "?stream=other/cpu", Some(403))]
 #[case::a_stream_that_is_not(false, Some("metrics"), None, "?stream=shop/none", Some(404))]
+#[case::a_stream_of_logs(false, Some("metrics"), None, "?stream=shop/logs", Some(400))]
 #[case::no_stream_name(false, Some("metrics"), None, "?stream=cpu", Some(400))]
 #[case::key_in_url(false, None, None, "?access_token=x", Some(400))]
 #[tokio::test]
@@ -252,8 +254,9 @@ async fn who_may_watch(
 ) {
     let options = EndpointOptions { public_metrics, ..EndpointOptions::default() };
     let endpoint = start(Setup { options: Some(options), ..Setup::default() }).await;
-    endpoint.stream("shop/cpu", RingLimits::default());
-    endpoint.stream("other/cpu", RingLimits::default());
+    endpoint.stream_of(Service::Metrics, "shop/cpu", RingLimits::default());
+    endpoint.stream("shop/logs", RingLimits::default());
+    endpoint.stream_of(Service::Metrics, "other/cpu", RingLimits::default());
     let (logs, metrics) = (endpoint.key("shop/logs", &reader()), endpoint.key("shop/metrics", &watcher()));
     let least = endpoint.key("shop/least", &metrics_with(Scope::Snapshot));
     let mut headers = match key {
@@ -394,7 +397,7 @@ fn reading(names: &[&str], assets: &[&str], second: i64, number: f64) -> Arc<Rea
 }
 
 async fn metrics_stream(endpoint: &Endpoint) -> (Located, Client) {
-    let located = endpoint.stream("shop/cpu", RingLimits::default());
+    let located = endpoint.stream_of(Service::Metrics, "shop/cpu", RingLimits::default());
     let client = Client::with_key(endpoint, "?stream=shop/cpu", &endpoint.key("shop/watcher", &watcher())).await;
     (located, client)
 }
@@ -460,14 +463,28 @@ async fn names_that_a_stream_turns_out_not_to_have_are_told_with_its_first_readi
     assert_eq!(snapshot["assets"][0]["metrics"], json!({"cpu": 1.0, "memory": 1.0}), "all are shown instead");
 }
 
+/// A declared stream whose history is kept. What it says is what the test publishes.
+fn recorded_stream(endpoint: &Endpoint) -> Located {
+    let (declared, name) = (&endpoint.services.declared, StreamName::new("shop", "cpu"));
+    let spec = serde_json::from_value(json!({"source": {"podLogs": {"selection": {}}}})).unwrap();
+    declared.declare(&name, "uid", Job::new(&spec, RingLimits::default(), Sight::Selected).unwrap()).unwrap();
+    declared.record(&name, Some(HistoryPlan::default()));
+    let located = Located { service: Service::Metrics, ..declared.catalogue().locate(&name).unwrap() };
+    declared.catalogue().insert(name, located.clone());
+    located
+}
+
 #[tokio::test]
 async fn the_past_of_a_stream_is_a_series_for_each_metric_and_asset() {
     let endpoint = start(Setup::default()).await;
-    let (located, mut client) = metrics_stream(&endpoint).await;
+    let located = recorded_stream(&endpoint);
+    let token = endpoint.key("shop/watcher", &watcher());
+    let mut client = Client::with_key(&endpoint, "?stream=shop/cpu", &token).await;
     let now = Time::now().0 / 5_000_000_000 * 5;
     for (ago, number) in [(7200, 1.0), (20, 2.0), (11, 3.0), (10, 4.0), (9, 5.0)] {
         located.stream.publish_reading(reading(&["cpu", "memory"], &["cart", "pay"], now - ago, number));
     }
+    endpoint.until_metric("weir_history_points_total{outcome=\"stored\"} 20").await;
     client.next_of("Snapshot").await;
     client.say(json!({"metrics": ["cpu"], "include_history": true})).await;
     let mut told = Vec::new();
@@ -505,7 +522,11 @@ async fn a_stream_that_ends_is_told_and_the_socket_closed_in_good_order() {
 async fn a_slow_client_gets_the_newest_and_what_it_skipped_is_counted() {
     const READINGS: i64 = 150;
     let endpoint = start(Setup::default()).await;
-    let located = endpoint.stream("shop/cpu", RingLimits { bytes: 256 * 1024 * 1024, ..RingLimits::default() });
+    let located = endpoint.stream_of(
+        Service::Metrics,
+        "shop/cpu",
+        RingLimits { bytes: 256 * 1024 * 1024, ..RingLimits::default() },
+    );
     let token = endpoint.key("shop/watcher", &watcher());
     let mut slow = Client::with_key(&endpoint, "?stream=shop/cpu", &token).await;
     let mut quick = Client::with_key(&endpoint, "?stream=shop/cpu", &token).await;

@@ -239,16 +239,6 @@ impl LiveStream {
         self.held.ring.lock().entries.iter().cloned().collect()
     }
 
-    /// The rounds of numbers that the ring holds from this time on, with their places, oldest first.
-    pub fn readings(&self, since: Time) -> Vec<(Seq, Arc<Reading>)> {
-        let ring = self.held.ring.lock();
-        let readings = ring.entries.iter().filter_map(|entry| match &entry.item {
-            Item::Reading(reading) if reading.time() >= since => Some((entry.first, Arc::clone(reading))),
-            _ => None,
-        });
-        readings.collect()
-    }
-
     /// What the ring holds now: records and signals, and their cost in bytes.
     pub fn held(&self) -> (u64, usize) {
         let ring = self.held.ring.lock();

@@ -8,17 +8,16 @@ use parking_lot::Mutex;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::time::{Instant, sleep_until};
 
-use super::message::{Point, Series, encoded, series, timestamp, unknown};
+use super::history::last_hour;
+use super::message::{Series, encoded, series, timestamp, unknown};
 use super::{Due, Subscription};
 use crate::endpoint::counted::Counted;
+use crate::endpoint::services::Services;
 use crate::endpoint::websocket::Text;
 use crate::record::{Asset, Reading, Time};
-use crate::stream::{Delivery, LiveStream, Located, ReadFrom, Reader, Seq, StreamName};
+use crate::stream::series::SeriesStore;
+use crate::stream::{Delivery, Located, ReadFrom, Seq, StreamName};
 use crate::telemetry::Metrics;
-
-/// How far the past reaches back, and how fine it is, in nanoseconds.
-const HISTORY: i64 = 3_600 * 1_000_000_000;
-const RESOLUTION: i64 = 5 * 1_000_000_000;
 
 /// The newest snapshot of each stream and choice of metrics that some socket watches, so that each is encoded once.
 #[derive(Debug, Default)]
@@ -48,7 +47,8 @@ impl Shelf {
 /// What one socket watches of a stream.
 pub(super) struct Watched {
     name: StreamName,
-    stream: Arc<LiveStream>,
+    /// What is recorded of it.
+    past: Option<Arc<SeriesStore>>,
     reader: Counted,
     metrics: Arc<Metrics>,
     shelf: Arc<Shelf>,
@@ -63,23 +63,24 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// All metrics of a stream, each reading as it comes.
-    pub fn new(name: StreamName, located: &Located, metrics: Arc<Metrics>, shelf: Arc<Shelf>) -> Self {
-        // The reader comes first: what is read while we look at the ring is in both, and counts once.
-        let reader = Reader::open(Arc::clone(&located.stream), ReadFrom::Now).behind(&located.gate);
-        Self {
+    /// All metrics of a stream, each reading as it comes; the newest first.
+    pub fn new(name: StreamName, located: &Located, services: &Services, shelf: Arc<Shelf>) -> Self {
+        let metrics = Arc::clone(&services.metrics);
+        let mut watched = Self {
             slot: shelf.slot(&name, &[]),
-            newest: located.stream.readings(Time(i64::MIN)).pop(),
-            stream: Arc::clone(&located.stream),
+            past: services.declared.histories().of(&name),
+            reader: Counted::new(located.resume(ReadFrom::NewestReading), &metrics),
             name,
-            reader: Counted::new(reader, &metrics),
             metrics,
             shelf,
             chosen: Vec::new(),
             every: Duration::ZERO,
+            newest: None,
             sent: None,
             missed: 0,
-        }
+        };
+        watched.ready();
+        watched
     }
 
     /// Watches what the client asks for from now on.
@@ -170,37 +171,16 @@ impl Watched {
         Some(text)
     }
 
-    /// The past that the stream holds: a series for each metric and asset, made one at a time.
+    /// The last hour, as far as it was recorded: a series for each metric and asset, made one at a time.
     pub fn history(&self, now: Time) -> impl Iterator<Item = Text> + use<> {
-        let readings = self.stream.readings(now.plus_nanos(-HISTORY));
-        let readings: Vec<Arc<Reading>> = thinned(readings.into_iter().map(|(_, reading)| reading));
-        let mut places: HashMap<String, Vec<(usize, usize)>> = HashMap::new();
-        let mut wanted = Vec::new();
-        for (at, reading) in readings.iter().enumerate() {
-            for (index, asset) in reading.assets().iter().enumerate() {
-                let place = places.entry(asset.name.clone()).or_default();
-                if place.is_empty() {
-                    wanted.push(asset.name.clone());
-                }
-                place.push((at, index));
-            }
-        }
-        let names = readings.last().map(|reading| reading.head().names.clone()).unwrap_or_default();
-        let chosen = self.chosen.clone();
-        let metrics = names.into_iter().enumerate().filter(move |(_, name)| chosen.is_empty() || chosen.contains(name));
-        let stream = self.name.to_string();
-        metrics.flat_map(move |(metric, name)| {
-            let past = (stream.clone(), readings.clone());
-            let assets: Vec<_> = wanted.iter().map(|asset| (asset.clone(), places[asset].clone())).collect();
-            assets.into_iter().map(move |(asset, places)| {
-                let (stream, readings) = &past;
-                let value = |(at, index): (usize, usize)| {
-                    let value = readings[at].assets()[index].values.get(metric).copied().flatten()?;
-                    Some(Point::new(readings[at].time(), value))
-                };
-                let data_points = places.into_iter().filter_map(value).collect();
-                series(Series { metric_name: &name, stream: Some(stream), asset: Some(&asset), data_points })
-            })
+        let (store, stream) = (self.past.clone(), self.name.to_string());
+        let mut keys = store.as_ref().map(|store| store.series()).unwrap_or_default();
+        keys.retain(|key| self.chosen.is_empty() || self.chosen.contains(&key.metric));
+        keys.sort_by(|a, b| (&a.metric, &a.asset).cmp(&(&b.metric, &b.asset)));
+        keys.into_iter().filter_map(move |key| {
+            let data_points = last_hour(store.as_ref()?, &key, now);
+            let (metric_name, stream, asset) = (&*key.metric, Some(&*stream), Some(&*key.asset));
+            Some(series(Series { metric_name, stream, asset, data_points }))
         })
     }
 
@@ -213,19 +193,6 @@ impl Watched {
 
 fn check(metrics: &[String], reading: &Reading) -> Result<(), String> {
     unknown(metrics, reading.head().names.iter().map(String::as_str)).map_or(Ok(()), Err)
-}
-
-/// The last reading of each five seconds.
-fn thinned(readings: impl Iterator<Item = Arc<Reading>>) -> Vec<Arc<Reading>> {
-    let mut kept: Vec<Arc<Reading>> = Vec::new();
-    for reading in readings {
-        let slot = |reading: &Reading| reading.time().0.div_euclid(RESOLUTION);
-        if kept.last().is_some_and(|last| slot(last) == slot(&reading)) {
-            kept.pop();
-        }
-        kept.push(reading);
-    }
-    kept
 }
 
 /// A reading as a snapshot of the metrics that were chosen.

@@ -61,17 +61,22 @@ impl History {
     }
 
     fn encode(&self, name: &str, now: Time) -> Text {
-        let back = i64::try_from(SHOWN.as_nanos()).unwrap_or(i64::MAX);
-        let window = Window { start: now.plus_nanos(-back), end: now, step: EVERY, max_points: MOST_POINTS };
-        let select = Select { asset: Some(""), metric: Some(name) };
-        let curves = self.store.query(select, &window, Aggregate::Last).unwrap_or_else(|error| {
-            tracing::error!(%error, name, "The history of a metric cannot be read; this is a fault of Weir");
-            Vec::new()
-        });
-        let points = curves.into_iter().flat_map(|curve| curve.points);
-        let data_points = points.map(|point| Point::new(point.time, point.value)).collect();
+        let data_points = last_hour(&self.store, &SeriesKey::new("", name), now);
         series(Series { metric_name: name, stream: None, asset: None, data_points })
     }
+}
+
+/// A series as clients get it: the last hour, the last value of each five seconds, oldest first.
+pub(super) fn last_hour(store: &SeriesStore, key: &SeriesKey, now: Time) -> Vec<Point> {
+    let back = i64::try_from(SHOWN.as_nanos()).unwrap_or(i64::MAX);
+    let window = Window { start: now.plus_nanos(-back), end: now, step: EVERY, max_points: MOST_POINTS };
+    let select = Select { asset: Some(&key.asset), metric: Some(&key.metric) };
+    let curves = store.query(select, &window, Aggregate::Last).unwrap_or_else(|error| {
+        tracing::error!(%error, ?key, "The history of a metric cannot be read; this is a fault of Weir");
+        Vec::new()
+    });
+    let points = curves.into_iter().flat_map(|curve| curve.points);
+    points.map(|point| Point::new(point.time, point.value)).collect()
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ use super::routes::below;
 use super::services::Services;
 use super::subscriptions::no_such_stream;
 use super::upgrade::{Upgrade, upgrade};
+use crate::api::Service;
 use crate::stream::StreamName;
 use crate::telemetry::Category;
 
@@ -107,8 +108,13 @@ fn own(shared: &Shared) -> Subject {
 
 fn watched(shared: &Shared, name: StreamName) -> Result<Subject, Problem> {
     let located = shared.services.declared.catalogue().locate(&name).ok_or_else(no_such_stream)?;
-    let metrics = Arc::clone(&shared.services.metrics);
-    Ok(Subject::Stream(Box::new(Watched::new(name, &located, metrics, Arc::clone(&shared.shelf)))))
+    if located.service != Service::Metrics {
+        return Err(Problem::new(
+            Category::Invalid,
+            "this stream has no numbers; read it as events or on the session socket",
+        ));
+    }
+    Ok(Subject::Stream(Box::new(Watched::new(name, &located, &shared.services, Arc::clone(&shared.shelf)))))
 }
 
 fn stream_name(text: &str) -> Result<StreamName, Problem> {
