@@ -3,12 +3,14 @@
 //! `cargo bench --bench core`
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use weir::record::{Batch, Line, LineCutter, LineLimit, Origin, Time, TimeParser, Wire};
+use weir::record::{Asset, Batch, Line, LineCutter, LineLimit, Origin, Reading, ReadingHead, Time, TimeParser, Wire};
 use weir::source::pods::metrics::exposition::{Entry, Exposition};
+use weir::stream::series::{Aggregate, Select, SeriesKey, SeriesStore, Window};
 use weir::stream::{LiveStream, ReadFrom, Reader, RingLimits, Trail};
 
 fn main() {
@@ -220,4 +222,38 @@ fn read_metrics_and_labels(bencher: Bencher<'_, '_>) {
             }
         }
     });
+}
+
+/// A reading of 100 assets with four numbers each, as history takes it.
+#[divan::bench]
+fn append_history(bencher: Bencher<'_, '_>) {
+    let head = ReadingHead { names: (0..4).map(|name| format!("metric-{name}")).collect(), ..ReadingHead::default() };
+    let (head, store, mut second) = (Arc::new(head), SeriesStore::default(), 1_795_211_409);
+    let asset = |at: usize, second: i64| Asset {
+        name: format!("cart-{at}"),
+        values: (0..4).map(|metric| Some(((second * 31 + at as i64 + metric) % 1000) as f64 / 10.0)).collect(),
+        ..Asset::default()
+    };
+    bencher
+        .counter(ItemsCount::new(400usize))
+        .with_inputs(|| {
+            second += 5;
+            let assets = (0..100).map(|at| asset(at, second)).collect();
+            Reading::new(Arc::clone(&head), Time(second * 1_000_000_000), assets)
+        })
+        .bench_local_values(|reading| store.append_reading(&reading));
+}
+
+/// The last hour of one series at full resolution.
+#[divan::bench]
+fn query_history(bencher: Bencher<'_, '_>) {
+    let (store, key, hour) = (SeriesStore::default(), SeriesKey::new("cart-0", "cpu"), 3600);
+    for second in 0..hour {
+        let _ = store.append(&key, Time(second * 1_000_000_000), (second * 31 % 1000) as f64 / 10.0);
+    }
+    let (start, end) = (Time(0), Time(hour * 1_000_000_000));
+    let window = Window { start, end, step: Duration::from_secs(5), max_points: 10_000 };
+    bencher
+        .counter(ItemsCount::new(hour as usize))
+        .bench_local(|| black_box(store.query(Select::default(), &window, Aggregate::Avg)));
 }

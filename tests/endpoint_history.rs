@@ -14,7 +14,7 @@ use weir::api::{AccessKeySpec, Grant, Scope, Service};
 use weir::record::{Asset, Reading, ReadingHead, Time};
 use weir::stream::series::SeriesKey;
 use weir::stream::{LiveStream, RingLimits, StreamName};
-use weir::worker::{HistoryPlan, Job, Sight};
+use weir::worker::{HistoryConfig, HistoryDisk, HistoryPlan, Job, Sight};
 
 /// The first second of what is published: within the last hour, at the start of a minute.
 static START: LazyLock<i64> = LazyLock::new(|| Time::now().0.div_euclid(60_000_000_000) * 60 - 3000);
@@ -40,11 +40,16 @@ fn usage() -> StreamName {
 
 /// Declares a stream that is recorded. What it says is what the test publishes.
 fn declare(endpoint: &Endpoint, uid: &str) -> Arc<LiveStream> {
+    declare_as(endpoint, uid, HistoryPlan::default())
+}
+
+fn declare_as(endpoint: &Endpoint, uid: &str, plan: HistoryPlan) -> Arc<LiveStream> {
     let spec = serde_json::from_value(json!({"source": {"podLogs": {"selection": {}}}})).unwrap();
     let job = Job::new(&spec, RingLimits::default(), Sight::Selected).unwrap();
     let declared = &endpoint.services.declared;
     declared.declare(&usage(), uid, job).unwrap();
-    declared.record(&usage(), Some(HistoryPlan::default()));
+    declared.histories().check(Some(plan)).unwrap();
+    declared.record(&usage(), Some(plan));
     declared.catalogue().locate(&usage()).unwrap().stream
 }
 
@@ -164,6 +169,65 @@ async fn the_least_scope_does_not_read_the_history_of_a_stream() {
     let token = endpoint.key("shop/least", &metrics_with(Scope::Snapshot));
     declare(&endpoint, "uid-1");
     assert_eq!(refused(&endpoint, "stream=shop/usage", &token).await.0, 403);
+}
+
+/// What a subscription with history on disk asks for.
+fn on_disk() -> HistoryPlan {
+    let spec = json!({"source": {"podMetrics": {}}, "history": {"storage": "Disk", "fsync": "Always"}});
+    HistoryPlan::of(&serde_json::from_value(spec).unwrap()).unwrap().unwrap()
+}
+
+async fn with_disk(folder: &std::path::Path) -> Endpoint {
+    let disk = Some(HistoryDisk { folder: folder.to_owned(), bytes: 100_000_000 });
+    start(Setup { history: HistoryConfig { disk, ..HistoryConfig::default() }, ..Setup::default() }).await
+}
+
+fn folders(root: &std::path::Path) -> usize {
+    std::fs::read_dir(root).unwrap().count()
+}
+
+#[tokio::test]
+async fn history_on_disk_survives_a_restart_and_goes_with_its_subscription() {
+    let root = tempfile::tempdir().unwrap();
+    let before = with_disk(root.path()).await;
+    publish(&declare_as(&before, "uid-1", on_disk()), 0..10);
+    before.until_metric("weir_history_disk_points_total{outcome=\"written\"} 30").await;
+    drop(before);
+    let endpoint = with_disk(root.path()).await;
+    let token = endpoint.key("shop/metrics", &metrics_with(Scope::Stream));
+    let stream = declare_as(&endpoint, "uid-1", on_disk());
+    publish(&stream, 10..15);
+    endpoint.until_metric("weir_history_disk_points_total{outcome=\"written\"} 15").await;
+    let path = format!("{}&name=cpu&asset=cart-0&interval=1", span(0, 14));
+    let answer = endpoint.json(&path, &token).await;
+    let values: Vec<_> = answer[0]["data_points"].as_array().unwrap().iter().map(|p| p["value"].as_f64()).collect();
+    assert_eq!(values, (0..15).map(|second| Some(f64::from(second))).collect::<Vec<_>>());
+    let declared = &endpoint.services.declared;
+    declared.withdraw(&usage(), "suspended");
+    declare_as(&endpoint, "uid-1", on_disk());
+    declared.record(&usage(), Some(HistoryPlan::default()));
+    until(|| folders(root.path()) == 0, "memory alone needs no files").await;
+    declare_as(&endpoint, "uid-1", on_disk());
+    until(|| folders(root.path()) == 1, "and disk has them again").await;
+    assert_eq!(endpoint.json(&path, &token).await, answer, "through all of that it stays the same");
+    declared.delete(&usage(), "deleted");
+    until(|| folders(root.path()) == 0, "what is deleted leaves nothing").await;
+}
+
+async fn until(condition: impl Fn() -> bool, what: &str) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(rest::PATIENCE, met).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+#[tokio::test]
+async fn without_a_folder_history_on_disk_is_refused_with_what_to_set() {
+    let endpoint = start(Setup::default()).await;
+    let error = endpoint.services.declared.histories().check(Some(on_disk())).unwrap_err().to_string();
+    assert!(error.contains("persistence.enabled") && error.contains("--data-dir"), "{error}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub use receiver::{AlertReceiver, AlertReceiverSpec, AlertReceiverStatus};
 pub use selection::{CompiledSelection, PodFacts, PodSelection, View};
 pub use source::{PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
 pub use subscription::{
-    FilterSpec, HistorySpec, HistoryStorage, RuleSpec, StreamSubscription, StreamSubscriptionSpec,
+    FilterSpec, FsyncPolicy, HistorySpec, HistoryStorage, RuleSpec, StreamSubscription, StreamSubscriptionSpec,
     StreamSubscriptionStatus,
 };
 pub use text::{DurationText, SecretKeyRef, TimeText};

@@ -34,7 +34,7 @@ use crate::source::pods::metrics::MetricsHub;
 use crate::source::pods::{FollowHub, IndexScope, PodIndex};
 use crate::stream::Catalogue;
 use crate::telemetry::Metrics;
-use crate::worker::{Declared, Inventory, Supervisor};
+use crate::worker::{Declared, Histories, Inventory, Supervisor};
 
 /// How often the truth about the pods' watch is asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -102,7 +102,9 @@ fn start(
     let scrapes = scrapes.map_err(cluster::unusable)?;
     let sources = Sources { pods: hub, metrics: Some(scrapes) };
     let supervisor = Supervisor::new(sources, config.supervisor, Arc::clone(&metrics), tracker.clone(), cancel.clone());
-    let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());
+    let histories = Histories::new(config.history.clone(), Arc::clone(&metrics), tracker.clone(), cancel.clone());
+    let catalogue = Arc::new(Catalogue::default());
+    let declared = Declared::with_histories(supervisor, catalogue, histories, tracker.clone());
     let keyring = KeyRing::new();
     tasks.spawn("expiry", expire(Arc::clone(&keyring), cancel.clone()));
     let owner = ClusterOwner::new(clients.watches.clone(), config.info.namespace.clone());

@@ -17,7 +17,8 @@ use crate::record::LineLimit;
 use crate::source::pods::metrics::ScrapeConfig;
 use crate::source::pods::{HubConfig, IndexConfig, IndexScope};
 use crate::stream::RingLimits;
-use crate::worker::SupervisorConfig;
+use crate::stream::series::SeriesOptions;
+use crate::worker::{HistoryConfig, HistoryDisk, SupervisorConfig};
 
 /// Where Weir runs when nothing says so: outside of a cluster.
 const USUAL_NAMESPACE: &str = "weir-system";
@@ -56,6 +57,8 @@ pub(super) struct RunOptions {
     logs: LogArgs,
     #[command(flatten)]
     scrapes: ScrapeArgs,
+    #[command(flatten)]
+    history: HistoryArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -148,6 +151,24 @@ struct LogArgs {
     events_remembered: String,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "History of numbers")]
+struct HistoryArgs {
+    /// Folder of Weir's own, for history that survives a restart [default: none, and storage Disk is refused]
+    #[arg(long, value_name = "FOLDER", env = "WEIR_DATA_DIR", hide_env_values = true, value_parser = path())]
+    data_dir: Option<PathBuf>,
+    /// Bytes of memory for the history of all subscriptions
+    #[arg(long, value_name = "BYTES", env = "WEIR_HISTORY_BYTES", hide_env_values = true, default_value = "67108864")]
+    history_bytes: String,
+    /// Series of one subscription
+    #[arg(long, value_name = "COUNT", env = "WEIR_HISTORY_SERIES", hide_env_values = true, default_value = "10000")]
+    history_series: String,
+    /// Bytes on disk for the history of all subscriptions
+    #[arg(long, value_name = "BYTES", env = "WEIR_HISTORY_DISK_BYTES", hide_env_values = true)]
+    #[arg(default_value = "1073741824")]
+    history_disk_bytes: String,
+}
+
 /// What `weir run` is to do, checked.
 #[derive(Debug)]
 pub(super) struct RunConfig {
@@ -181,6 +202,8 @@ pub(super) struct RunConfig {
     pub scrapes: ScrapeConfig,
     /// How workers run.
     pub supervisor: SupervisorConfig,
+    /// What the history of numbers may cost, and where it is kept.
+    pub history: HistoryConfig,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -216,6 +239,7 @@ impl RunOptions {
             index: self.logs.index(p),
             scrapes: self.scrapes.check(p),
             supervisor: self.logs.supervisor(p),
+            history: self.history.config(p),
         };
         problems.none()?;
         Ok(config)
@@ -310,6 +334,22 @@ impl LogArgs {
     }
 }
 
+impl HistoryArgs {
+    fn config(&self, p: &mut Problems) -> HistoryConfig {
+        let usual = HistoryConfig::default();
+        let bytes = p.number("--history-bytes", &self.history_bytes, 1024 * 1024..=64 * 1024 * 1024 * 1024);
+        let disk_bytes = p.number("--history-disk-bytes", &self.history_disk_bytes, 1024 * 1024..=1 << 50);
+        let series = p.number("--history-series", &self.history_series, 1..=1_000_000);
+        let folder = self.data_dir.clone().filter(|folder| !folder.as_os_str().is_empty());
+        let disk = folder.and_then(|folder| {
+            let folder = folder.join("history");
+            let made = std::fs::create_dir_all(&folder).map_err(|error| format!("cannot be used: {error}"));
+            p.take("--data-dir", made.map(|()| Some(HistoryDisk { folder, bytes: disk_bytes })), || None)
+        });
+        HistoryConfig { disk, bytes, series: SeriesOptions { series, ..usual.series } }
+    }
+}
+
 /// What was given. An empty variable of the environment is none.
 fn given(text: Option<&String>) -> Option<&str> {
     text.map(String::as_str).filter(|text| !text.is_empty())
@@ -372,89 +412,5 @@ fn origins(p: &mut Problems, text: Option<&str>) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        run: RunOptions,
-    }
-
-    fn check(arguments: &[&str], around: &Surroundings) -> Result<RunConfig, Problems> {
-        let arguments = std::iter::once("run").chain(arguments.iter().copied());
-        Line::try_parse_from(arguments).unwrap().run.check(around)
-    }
-
-    #[test]
-    fn the_defaults_are_those_of_the_rooms_below() {
-        let config = check(&[], &Surroundings::default()).unwrap();
-        assert_eq!(format!("{:?}", config.limits), format!("{:?}", Limits::default()));
-        assert_eq!(format!("{:?}", config.endpoint), format!("{:?}", EndpointOptions::default()));
-        assert_eq!(format!("{:?}", config.hub), format!("{:?}", HubConfig::default()));
-        assert_eq!(config.index, IndexConfig::default());
-        assert_eq!(format!("{:?}", config.supervisor), format!("{:?}", SupervisorConfig::default()));
-        assert_eq!(format!("{:?}", config.scrapes), format!("{:?}", ScrapeConfig::default()));
-        assert_eq!(config.drain_timeout, crate::endpoint::drain::DEFAULT_GRACE);
-        assert!((1..=USUAL_THREADS).contains(&config.worker_threads));
-    }
-
-    #[test]
-    fn weir_serves_the_world_only_in_a_cluster() {
-        let outside = check(&[], &Surroundings::default()).unwrap();
-        assert_eq!(outside.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!(outside.info.namespace, "weir-system");
-        let pod = Surroundings { in_pod: true, namespace: Some("ops".to_owned()), pod: None };
-        let by_kubeconfig = check(&["--kubeconfig", "here"], &pod).unwrap();
-        assert!(!by_kubeconfig.info.in_cluster);
-        assert_eq!(by_kubeconfig.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!(by_kubeconfig.info.namespace, "weir-system");
-    }
-
-    #[test]
-    fn empty_values_of_the_environment_are_none() {
-        let empty = ["--namespaces", "", "--listen", "", "--tls-cert", "", "--tls-key", "", "--allowed-origins", ""];
-        let config = check(&empty, &Surroundings::default()).unwrap();
-        assert_eq!(config.scope, IndexScope::Cluster);
-        assert!(config.tls.is_none() && config.endpoint.allowed_origins.is_empty());
-    }
-
-    #[test]
-    fn lists_are_split_and_cleaned() {
-        let config = check(
-            &["--namespaces", "b, a,b,", "--allowed-origins", "https://a.example,*", "--root-path", "/x/y/"],
-            &Surroundings::default(),
-        );
-        let config = config.unwrap();
-        assert_eq!(config.scope, IndexScope::Namespaces(vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!(config.endpoint.allowed_origins, ["https://a.example", "*"]);
-        assert_eq!(config.endpoint.root_path, "/x/y");
-    }
-
-    #[test]
-    fn all_that_is_wrong_is_told_at_once() {
-        let wrong = [
-            ("--listen", "8080", "0.0.0.0:8080"),
-            ("--namespaces", "Shop", "lower-case"),
-            ("--operator-namespace", "-", "lower-case"),
-            ("--root-path", "kwirth", "such as /kwirth"),
-            ("--allowed-origins", "dash.example.com", "https://"),
-            ("--max-connections", "0", "from 1 to"),
-            ("--ring-bytes", "8Mi", "whole number"),
-            ("--drain-timeout", "20", "use ms, s, m, h or d"),
-            ("--silent-after", "5s", "longer than --ping-every"),
-            ("--worker-threads", "none", "from 1 to 256"),
-            ("--scrape-via", "proxy", "Kubelet or Proxy"),
-            ("--kubelet-certificate-authority", "nowhere/ca.crt", "cannot be read"),
-            ("--kubelet-preferred-address-types", "IP", "comma list of InternalIP"),
-            ("--tls-cert", "tls.crt", "--tls-key is missing"),
-        ];
-        let line: Vec<&str> = wrong.iter().flat_map(|(option, value, _)| [*option, *value]).collect();
-        let text = check(&line, &Surroundings::default()).unwrap_err().to_string();
-        for (option, _, remedy) in wrong {
-            assert!(text.contains(option) && text.contains(remedy), "{option}: {text}");
-        }
-        assert_eq!(text.lines().count(), wrong.len() + 1, "{text}");
-    }
-}
+#[path = "run_options_tests.rs"]
+mod tests;

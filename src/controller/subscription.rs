@@ -142,6 +142,7 @@ fn materialise(subscription: &StreamSubscription, name: &StreamName, context: &C
     let job = Job::new(&spec, ring, Sight::Selected);
     let declared = job.and_then(|job| {
         let plan = HistoryPlan::of(&spec)?;
+        context.declared.histories().check(plan)?;
         let observed = context.declared.declare(name, uid, job)?;
         context.declared.record(name, plan);
         Ok(observed)
@@ -157,6 +158,7 @@ fn materialise(subscription: &StreamSubscription, name: &StreamName, context: &C
         Err(error) => {
             let reason = match error {
                 JobError::Source(BuildError::NotImplemented(_)) => reason::NOT_IMPLEMENTED,
+                JobError::NoDisk => reason::NOT_ALLOWED,
                 _ => reason::INVALID,
             };
             let why = "The subscription was changed into one that cannot be used.";

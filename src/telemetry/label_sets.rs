@@ -1,8 +1,8 @@
 //! Which labels each family of metrics has.
 
 use super::{
-    AuthFailure, Category, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Queue, Readiness, Reconnect, Route,
-    ScrapedPage, Service, Transport, UpstreamKind,
+    AuthFailure, Category, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind, Outcome, Queue, Readiness,
+    Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 
@@ -27,6 +27,13 @@ labels! {
     DroppedLabels {
         /// Why not.
         reason: Dropped,
+    }
+}
+labels! {
+    /// Labels of points that were to be kept on disk.
+    HistoryDiskLabels {
+        /// What became of them.
+        outcome: HistoryDiskOutcome,
     }
 }
 labels! {

@@ -81,6 +81,16 @@ label! {
 }
 
 label! {
+    /// What became of a point that was to be kept on disk.
+    HistoryDiskOutcome {
+        /// Written.
+        Written = "written",
+        /// Left out: the disk was full, failed, or was too slow.
+        Dropped = "dropped",
+    }
+}
+
+label! {
     /// What Weir asks of an API server or kubelet.
     UpstreamKind {
         /// A connection that stays and delivers.

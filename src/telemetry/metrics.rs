@@ -1,13 +1,13 @@
 //! Every counter that Weir keeps about itself.
 
 use super::label_sets::{
-    AuthFailureLabels, DroppedLabels, HistoryLabels, KindLabels, ObjectLabels, QueueLabels, ReconcileErrorLabels,
-    ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels, ScrapedPageLabels, ServiceLabels, TransportLabels,
-    UpstreamLabels, VersionLabels,
+    AuthFailureLabels, DroppedLabels, HistoryDiskLabels, HistoryLabels, KindLabels, ObjectLabels, QueueLabels,
+    ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels, ScrapedPageLabels, ServiceLabels,
+    TransportLabels, UpstreamLabels, VersionLabels,
 };
 use super::{
-    AuthFailure, Category, CodeClass, Dropped, HistoryOutcome, Kind, Outcome, Queue, Readiness, Reconnect, Route,
-    ScrapedPage, Service, Transport, UpstreamKind, process::Process,
+    AuthFailure, Category, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind, Outcome, Queue, Readiness,
+    Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind, process::Process,
 };
 use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -47,6 +47,10 @@ pub struct Metrics {
     pub dropped: Family<DroppedLabels, Counter>,
     /// Points that were to be kept as history, by what became of them.
     pub history_points: Family<HistoryLabels, Counter>,
+    /// Points that were to be kept on disk, by what became of them.
+    pub history_disk_points: Family<HistoryDiskLabels, Counter>,
+    /// Room on disk that history takes now, in bytes.
+    pub history_disk: Gauge,
     /// Series with history now.
     pub history_series: Gauge,
     /// Memory that history takes now, in bytes.
@@ -146,6 +150,8 @@ impl Metrics {
                 ring_bytes: add_with_unit(r, "ring", Unit::Bytes, "Memory that the rings hold now"),
                 dropped: add(r, "dropped_records", "Records a reader did not get, by reason"),
                 history_points: add(r, "history_points", "Points that were to be kept as history, by outcome"),
+                history_disk_points: add(r, "history_disk_points", "Points that were to be kept on disk, by outcome"),
+                history_disk: add_with_unit(r, "history_disk", Unit::Bytes, "Room on disk that history takes now"),
                 history_series: add(r, "history_series", "Series with history now"),
                 history_memory: add_with_unit(r, "history_memory", Unit::Bytes, "Memory that history takes now"),
                 upstream_follows: add(r, "upstream_follows", "Upstream connections that follow a log now"),
@@ -233,6 +239,13 @@ impl Metrics {
         }
     }
 
+    /// Counts points that were to be kept on disk.
+    pub fn history_on_disk(&self, outcome: HistoryDiskOutcome, points: u64) {
+        if points > 0 {
+            self.history_disk_points.get_or_create(&HistoryDiskLabels { outcome }).inc_by(points);
+        }
+    }
+
     /// Observes the duration of one reconciliation.
     pub fn reconciled(&self, controller: Kind, took: Duration) {
         self.reconcile_duration.get_or_create(&KindLabels { controller }).observe(took.as_secs_f64());
@@ -247,6 +260,9 @@ impl Metrics {
         }
         for &reason in Dropped::ALL {
             drop(self.dropped.get_or_create(&DroppedLabels { reason }));
+        }
+        for &outcome in HistoryDiskOutcome::ALL {
+            drop(self.history_disk_points.get_or_create(&HistoryDiskLabels { outcome }));
         }
         for &outcome in HistoryOutcome::ALL {
             drop(self.history_points.get_or_create(&HistoryLabels { outcome }));

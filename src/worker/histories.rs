@@ -4,28 +4,45 @@
 //! comes to a [`SeriesStore`]. A gap stays a gap. A stream that is suspended or changed keeps its history; one that is
 //! deleted loses it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::StreamSubscriptionSpec;
+use super::history_disk::{self, DiskQueue, Occupied, Place};
+use super::job::JobError;
 use crate::api::duration::DurationError;
+use crate::api::{FsyncPolicy, HistoryStorage, StreamSubscriptionSpec};
 use crate::record::Time;
+use crate::stream::series::disk::{self, DiskBudget};
 use crate::stream::series::{Budget, SeriesOptions, SeriesStore, Tally};
 use crate::stream::{Delivery, LiveStream, ReadFrom, Reader, StreamName};
 use crate::telemetry::{HistoryOutcome, Metrics};
 
 /// How often time passes for all series.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Every so many sweeps, files that nobody needs any longer are looked for.
+const TIDY_EVERY: u64 = 60;
+
+/// A folder for history that survives a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryDisk {
+    /// The folder, which is there and can be written to; Weir's alone.
+    pub folder: PathBuf,
+    /// Room for all streams together, in bytes.
+    pub bytes: u64,
+}
 
 /// What histories may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryConfig {
+    /// Where histories are kept that survive a restart; none where there is no such place.
+    pub disk: Option<HistoryDisk>,
     /// The bounds of one stream, where its subscription does not say.
     pub series: SeriesOptions,
     /// Memory of all streams' histories together, in bytes.
@@ -34,7 +51,7 @@ pub struct HistoryConfig {
 
 impl Default for HistoryConfig {
     fn default() -> Self {
-        Self { series: SeriesOptions::default(), bytes: 64 * 1024 * 1024 }
+        Self { disk: None, series: SeriesOptions::default(), bytes: 64 * 1024 * 1024 }
     }
 }
 
@@ -45,6 +62,8 @@ pub struct HistoryPlan {
     keep: Option<Duration>,
     /// At most so many bytes; `None` for the operator's own bound.
     bytes: Option<usize>,
+    /// Whether it survives a restart, and when it is made durable.
+    disk: Option<FsyncPolicy>,
 }
 
 impl HistoryPlan {
@@ -59,7 +78,9 @@ impl HistoryPlan {
         let Some(history) = &spec.history else { return Ok(Some(Self::default())) };
         let keep = history.age.as_ref().map(|age| age.parse()).transpose()?;
         let bytes = history.bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        Ok(Some(Self { keep, bytes }))
+        let on_disk = history.storage == HistoryStorage::Disk;
+        let disk = on_disk.then(|| history.fsync.unwrap_or_default());
+        Ok(Some(Self { keep, bytes, disk }))
     }
 
     fn options(&self, usual: SeriesOptions) -> SeriesOptions {
@@ -74,6 +95,8 @@ struct Recorded {
     store: Arc<SeriesStore>,
     /// What is read now; none while the stream is suspended.
     recorder: Option<Recorder>,
+    /// Its folder, where it is kept on disk, and who writes there.
+    files: Option<(PathBuf, Occupied)>,
 }
 
 struct Recorder {
@@ -92,6 +115,7 @@ pub struct Histories {
     config: HistoryConfig,
     own: Arc<SeriesStore>,
     budget: Arc<Budget>,
+    disk_budget: Arc<DiskBudget>,
     streams: Mutex<HashMap<StreamName, Recorded>>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
@@ -107,8 +131,9 @@ impl Histories {
         cancel: CancellationToken,
     ) -> Arc<Self> {
         let budget = Budget::new(config.bytes);
+        let disk_budget = DiskBudget::new(config.disk.as_ref().map_or(0, |disk| disk.bytes));
         let (own, streams) = (Arc::new(SeriesStore::new(config.series)), Mutex::default());
-        let histories = Arc::new(Self { config, own, budget, streams, metrics, tracker, cancel });
+        let histories = Arc::new(Self { config, own, budget, disk_budget, streams, metrics, tracker, cancel });
         histories.tracker.spawn(Arc::clone(&histories).sweep_until_cancelled());
         histories
     }
@@ -123,25 +148,82 @@ impl Histories {
         self.streams.lock().get(name).map(|recorded| Arc::clone(&recorded.store))
     }
 
+    /// Whether what a subscription asks for can be had.
+    ///
+    /// # Errors
+    /// [`JobError::NoDisk`] where it shall survive a restart and there is no folder for that.
+    pub fn check(&self, plan: Option<HistoryPlan>) -> Result<(), JobError> {
+        let on_disk = plan.is_some_and(|plan| plan.disk.is_some());
+        if on_disk && self.config.disk.is_none() { Err(JobError::NoDisk) } else { Ok(()) }
+    }
+
     /// Records a stream from what its ring holds on. What was recorded before under the name stays where the object is
     /// the same one.
     pub(super) fn record(&self, name: &StreamName, uid: &str, stream: &Arc<LiveStream>, plan: HistoryPlan) {
-        let options = plan.options(self.config.series);
         let mut streams = self.streams.lock();
-        let recorded = match streams.remove(name).filter(|recorded| recorded.uid == uid) {
+        let before = streams.remove(name);
+        let (before, other) = match before {
+            Some(before) if before.uid == uid => (Some(before), None),
+            other => (None, other),
+        };
+        other.into_iter().for_each(|other| self.discard(other.files));
+        let recorded = match before {
             Some(recorded) if recorded.reads(stream) && recorded.plan == plan => recorded,
-            Some(recorded) => {
-                self.count(recorded.store.set_options(options));
-                let recorder = Some(self.start(stream, &recorded.store));
-                Recorded { plan, recorder, ..recorded }
-            }
-            None => {
-                let store = Arc::new(SeriesStore::within(options, Arc::clone(&self.budget)));
-                let recorder = Some(self.start(stream, &store));
-                Recorded { uid: uid.to_owned(), plan, store, recorder }
-            }
+            before => self.begin(name, uid, stream, plan, before),
         };
         streams.insert(name.clone(), recorded);
+    }
+
+    /// Begins to record, or goes on.
+    fn begin(
+        &self,
+        name: &StreamName,
+        uid: &str,
+        stream: &Arc<LiveStream>,
+        plan: HistoryPlan,
+        before: Option<Recorded>,
+    ) -> Recorded {
+        let options = plan.options(self.config.series);
+        let (store, files) = match before {
+            Some(before) => {
+                self.count(before.store.set_options(options));
+                (Arc::clone(&before.store), before.files.clone())
+            }
+            None => (Arc::new(SeriesStore::within(options, Arc::clone(&self.budget))), None),
+        };
+        let reader = Reader::open(Arc::clone(stream), ReadFrom::Oldest);
+        let cancel = self.cancel.child_token();
+        let metrics = Arc::clone(&self.metrics);
+        let files = match (plan.disk, &self.config.disk) {
+            (Some(fsync), Some(disk)) => {
+                let folder = disk::folder(&disk.folder, &name.namespace, &name.name, uid);
+                let before = files.map_or_else(Occupied::free, |(_, occupied)| occupied);
+                let (occupied, guard) = Occupied::next();
+                let budget = Arc::clone(&self.disk_budget);
+                let place = Place { folder: folder.clone(), keep: options.keep, fsync, budget };
+                let tracker = self.tracker.clone();
+                let open = history_disk::open(place, before, guard, Arc::clone(&store), Arc::clone(&metrics), tracker);
+                let recording = Arc::clone(&store);
+                let task = async move { record(reader, recording, metrics, Some(open.await)).await };
+                self.tracker.spawn(cancel.clone().run_until_cancelled_owned(task));
+                Some((folder, occupied))
+            }
+            _ => {
+                self.discard(files);
+                let task = record(reader, Arc::clone(&store), metrics, None);
+                self.tracker.spawn(cancel.clone().run_until_cancelled_owned(task));
+                None
+            }
+        };
+        let recorder = Some(Recorder { stream: Arc::clone(stream), cancel });
+        Recorded { uid: uid.to_owned(), plan, store, recorder, files }
+    }
+
+    /// Deletes the files of a history, once nobody writes to them.
+    fn discard(&self, files: Option<(PathBuf, Occupied)>) {
+        if let Some((folder, occupied)) = files {
+            self.tracker.spawn(history_disk::delete(folder, occupied, self.tracker.clone()));
+        }
     }
 
     /// Records a stream no longer; its history stays.
@@ -153,15 +235,8 @@ impl Histories {
 
     /// Forgets the history of a stream.
     pub(super) fn forget(&self, name: &StreamName) {
-        self.streams.lock().remove(name);
-    }
-
-    fn start(&self, stream: &Arc<LiveStream>, store: &Arc<SeriesStore>) -> Recorder {
-        let cancel = self.cancel.child_token();
-        let reader = Reader::open(Arc::clone(stream), ReadFrom::Oldest);
-        let task = record(reader, Arc::clone(store), Arc::clone(&self.metrics));
-        self.tracker.spawn(cancel.clone().run_until_cancelled_owned(task));
-        Recorder { stream: Arc::clone(stream), cancel }
+        let recorded = self.streams.lock().remove(name);
+        recorded.into_iter().for_each(|recorded| self.discard(recorded.files));
     }
 
     fn count(&self, tally: Tally) {
@@ -171,9 +246,31 @@ impl Histories {
     async fn sweep_until_cancelled(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(SWEEP_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweeps = 0;
         while self.cancel.run_until_cancelled(ticks.tick()).await.is_some() {
             self.sweep(Time::now());
+            if sweeps % TIDY_EVERY == 0 {
+                self.tidy();
+            }
+            sweeps += 1;
         }
+    }
+
+    /// Deletes what was left on disk by subscriptions that were deleted while Weir did not run, once it is too old anyway.
+    fn tidy(&self) {
+        let Some(disk) = &self.config.disk else { return };
+        let root = disk.folder.clone();
+        let in_use: HashSet<PathBuf> =
+            self.streams.lock().values().filter_map(|recorded| Some(recorded.files.as_ref()?.0.clone())).collect();
+        self.tracker.spawn_blocking(move || {
+            match disk::delete_expired(&root, SystemTime::now(), |folder: &Path| in_use.contains(folder)) {
+                Ok(0) => {}
+                Ok(folders) => tracing::info!(folders, "History of subscriptions that are no more was deleted"),
+                Err(error) => {
+                    tracing::warn!(folder = %root.display(), %error, "The folder of histories cannot be read")
+                }
+            }
+        });
     }
 
     /// Lets the time pass for all histories, and says in the metrics how much there is.
@@ -203,10 +300,15 @@ impl std::fmt::Debug for Histories {
 }
 
 /// Appends what a stream says to its history, until it ends.
-async fn record(mut reader: Reader, store: Arc<SeriesStore>, metrics: Arc<Metrics>) {
+async fn record(mut reader: Reader, store: Arc<SeriesStore>, metrics: Arc<Metrics>, mut disk: Option<DiskQueue>) {
     loop {
         match reader.next().await {
-            Delivery::Reading { reading, .. } => count(&metrics, store.append_reading(&reading)),
+            Delivery::Reading { reading, .. } => {
+                count(&metrics, store.append_reading(&reading));
+                if let Some(disk) = &mut disk {
+                    disk.send(reading);
+                }
+            }
             Delivery::End(_) => return,
             Delivery::Records { .. } | Delivery::Signal { .. } => {}
         }

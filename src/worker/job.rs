@@ -37,6 +37,12 @@ pub enum JobError {
     /// The age of the history cannot be read.
     #[error("history.age cannot be read: {0}")]
     Age(#[from] DurationError),
+    /// It asks for history on disk, and there is none.
+    #[error(
+        "history.storage is Disk and the operator has no folder for it; use Memory, or give it one with persistence.enabled \
+         in the chart (--data-dir)"
+    )]
+    NoDisk,
     /// The process is ending.
     #[error("Weir is shutting down; try again in a moment")]
     Stopping,
@@ -47,7 +53,7 @@ impl JobError {
     pub fn category(&self) -> Category {
         match self {
             Self::Stopping => Category::Unavailable,
-            Self::Source(_) | Self::Age(_) => Category::Invalid,
+            Self::Source(_) | Self::Age(_) | Self::NoDisk => Category::Invalid,
         }
     }
 }

@@ -8,13 +8,14 @@
 
 mod declared;
 mod histories;
+mod history_disk;
 mod inventory;
 mod job;
 mod owner;
 mod supervisor;
 
 pub use declared::{Declared, DeclaredStream, Observed};
-pub use histories::{Histories, HistoryConfig, HistoryPlan};
+pub use histories::{Histories, HistoryConfig, HistoryDisk, HistoryPlan};
 pub use inventory::Inventory;
 pub use job::{Job, JobError, Sight};
 pub use owner::{KeyChange, KeyView, ObjectOwner, OwnerError, OwnerFuture};

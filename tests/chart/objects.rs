@@ -63,13 +63,14 @@ fn namespaced_objects_are_in_the_releases_namespace_and_labelled() {
     let all = with(json!({
         "ingress": {"enabled": true, "hosts": [{"host": "weir.example.com"}]},
         "networkPolicy": {"enabled": true},
+        "persistence": {"enabled": true},
         "podDisruptionBudget": {"enabled": true},
         "serviceMonitor": {"enabled": true},
         "prometheusRule": {"enabled": true},
         "grafanaDashboard": {"enabled": true},
     }))
     .objects();
-    assert_eq!(all.len(), 16);
+    assert_eq!(all.len(), 17);
     for object in all {
         let kind = object["kind"].as_str().unwrap();
         let metadata = &object["metadata"];
@@ -190,6 +191,31 @@ fn clients_have_time_to_leave_before_the_pod_is_killed() {
         let pod = pod(&with(json!({"config": {"drainTimeoutSeconds": seconds}})));
         assert!(pod.termination_grace_period_seconds.unwrap() > seconds);
     }
+}
+
+#[test]
+fn a_volume_is_mounted_where_history_shall_survive_and_only_one_pod_at_a_time_has_it() {
+    let none = with(json!({}));
+    assert!(none.objects().iter().all(|object| object["kind"] != "PersistentVolumeClaim"));
+    assert_eq!(env(&container(&none), "WEIR_DATA_DIR"), None);
+    let values = json!({"persistence": {"enabled": true, "size": "5Gi", "storageClass": "fast"}});
+    let rendered = with(values);
+    assert_eq!(rendered.one("Deployment")["spec"]["strategy"], json!({"type": "Recreate"}));
+    let claim = rendered.one("PersistentVolumeClaim");
+    assert_eq!(claim["metadata"]["name"], "weir");
+    let spec = json!({
+        "accessModes": ["ReadWriteOnce"], "storageClassName": "fast", "resources": {"requests": {"storage": "5Gi"}},
+    });
+    assert_eq!(claim["spec"], spec);
+    let one = container(&rendered);
+    let mount = one.volume_mounts.iter().flatten().find(|mount| mount.name == "data").unwrap();
+    assert_eq!(env(&one, "WEIR_DATA_DIR").as_deref(), Some(mount.mount_path.as_str()));
+    assert_eq!(pod(&rendered).security_context.unwrap().fs_group, Some(65532), "the volume can be written to");
+    let claim_of = |pod: PodSpec| pod.volumes.unwrap().remove(0).persistent_volume_claim.unwrap().claim_name;
+    assert_eq!(claim_of(pod(&rendered)), "weir");
+    let own = with(json!({"persistence": {"enabled": true, "existingClaim": "mine"}}));
+    assert!(own.objects().iter().all(|object| object["kind"] != "PersistentVolumeClaim"));
+    assert_eq!(claim_of(pod(&own)), "mine");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use weir::record::{Batch, Origin, Time};
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
 use weir::stream::{Catalogue, Gate, LiveStream, Located, RingLimits, StreamName};
 use weir::telemetry::{Exposition, Metrics};
-use weir::worker::{Declared, Inventory, ObjectOwner, Supervisor, SupervisorConfig};
+use weir::worker::{Declared, Histories, HistoryConfig, Inventory, ObjectOwner, Supervisor, SupervisorConfig};
 
 /// Longer than anything here takes; only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,6 +50,7 @@ pub struct Setup {
     pub owner: Option<Arc<dyn ObjectOwner>>,
     pub options: Option<EndpointOptions>,
     pub without_cluster: bool,
+    pub history: HistoryConfig,
     /// What stands at `/page`, for browsers.
     pub page: Option<&'static str>,
 }
@@ -80,6 +81,7 @@ pub async fn start(setup: Setup) -> Endpoint {
     let hub = FollowHub::new(client, index.clone(), config, metrics.clone(), tracker.clone(), cancel.clone());
     let config = SupervisorConfig::default();
     let supervisor = Supervisor::new(hub, config, metrics.clone(), tracker.clone(), cancel.clone());
+    let histories = Histories::new(setup.history, metrics.clone(), tracker.clone(), cancel.clone());
     let keyring = KeyRing::new();
     let (expiring, stop) = (keyring.clone(), cancel.clone());
     tracker.spawn(async move { expiring.run_expiry(Time::now, |_| {}, stop).await });
@@ -87,7 +89,7 @@ pub async fn start(setup: Setup) -> Endpoint {
         authoriser: Authoriser::new(Some("weir-system".to_owned())),
         tickets: Tickets::new(keyring.clone(), TicketLimits::default()),
         keyring,
-        declared: Declared::new(supervisor, Arc::new(Catalogue::default()), tracker),
+        declared: Declared::with_histories(supervisor, Arc::new(Catalogue::default()), histories, tracker),
         inventory: (!setup.without_cluster).then(|| Inventory::new(index)),
         owner: setup.owner,
         metrics: metrics.clone(),

@@ -21,8 +21,8 @@ pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> V
     for (at, spec) in spec.rules.iter().enumerate() {
         rule(&mut findings, &format!("spec.rules[{at}]"), spec);
     }
-    if let Some(spec) = &spec.history {
-        history(&mut findings, spec);
+    if let Some(history_spec) = &spec.history {
+        history(&mut findings, history_spec, spec.source.pod_metrics.is_some());
     }
     bounds::check("StreamSubscription", spec, &mut findings);
     findings.0
@@ -56,20 +56,20 @@ fn rule(findings: &mut Findings, field: &str, spec: &RuleSpec) {
     }
 }
 
-fn history(findings: &mut Findings, spec: &HistorySpec) {
+fn history(findings: &mut Findings, spec: &HistorySpec, of_numbers: bool) {
     if let Some(age) = &spec.age {
         findings.duration("spec.history.age", age, Duration::from_secs(1));
     }
     match spec.storage {
-        HistoryStorage::Disk => {
+        HistoryStorage::Disk if !of_numbers => {
             findings.not_implemented(
                 "spec.history.storage",
-                "is Disk, which is not implemented in this version; use Memory",
+                "is Disk, which this version has for podMetrics alone; use Memory",
             );
         }
         HistoryStorage::Memory if spec.fsync.is_some() => {
             findings.invalid("spec.history.fsync", "needs storage Disk; remove it or set storage to Disk");
         }
-        HistoryStorage::Memory => {}
+        HistoryStorage::Disk | HistoryStorage::Memory => {}
     }
 }

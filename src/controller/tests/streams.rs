@@ -135,6 +135,18 @@ async fn a_source_that_is_not_there_yet_is_refused() {
 }
 
 #[tokio::test]
+async fn history_on_disk_is_refused_where_the_operator_has_no_folder_for_it() {
+    let mut house = House::new();
+    let on_disk = carts(|object| {
+        object["spec"] = json!({"source": {"podMetrics": {"metrics": ["a"]}}, "history": {"storage": "Disk"}});
+    });
+    let (_, calls) = house.reconcile(&on_disk, [WriteStatus, Publish("NotAllowed")]).await;
+    assert_eq!(calls[0].condition("Validated"), ("False", "NotAllowed"));
+    assert!(calls[0].message("Ready").contains("persistence.enabled"), "{}", calls[0].message("Ready"));
+    assert!(!house.is_at_work());
+}
+
+#[tokio::test]
 async fn a_tenant_reaches_only_its_own_namespace() {
     let mut house = House::new();
     let nosy = carts(|object| object["spec"]["source"]["podLogs"]["selection"]["namespaces"] = json!(["bank"]));

@@ -39,6 +39,26 @@ impl<const K: usize> Chunk<K> {
         size_of::<Self>() + ARC_HEAD + self.bytes.len()
     }
 
+    /// A chunk of bytes that come from outside, such as a disk: `None` where they do not hold `count` rows in the order
+    /// of their times.
+    pub(super) fn verified(count: u32, bytes: &[u8]) -> Option<Self> {
+        // The first row is written whole, each further one has at least a bit for its time and one for each number.
+        if count == 0 || count as usize > bytes.len() * 8 {
+            return None;
+        }
+        let mut chunk = Self { start: 0, end: 0, count, bytes: bytes.into() };
+        let (mut found, mut start, mut end) = (0, None, i64::MIN);
+        for row in chunk.rows() {
+            if start.is_some() && row.time <= end {
+                return None;
+            }
+            start.get_or_insert(row.time);
+            (end, found) = (row.time, found + 1);
+        }
+        (chunk.start, chunk.end) = (start?, end);
+        (found == count).then_some(chunk)
+    }
+
     /// The rows, oldest first. Ends early where the bytes are not those of an encoder.
     pub(super) fn rows(&self) -> Rows<'_, K> {
         Rows { bits: BitReader::new(&self.bytes), left: self.count, state: None }

@@ -7,6 +7,7 @@
 //! | `run` | rows in order: complete chunks, the open one, the newest row |
 //! | `timeline` | one series: points, then buckets |
 //! | `store` | [`SeriesStore`]: all series of one stream, and the bounds |
+//! | `disk` | a store's files: snapshots and logs, for a restart |
 //! | `query` | [`Window`], [`Aggregate`]: reading |
 //!
 //! What is promised of a series:
@@ -18,6 +19,7 @@
 
 mod bits;
 mod chunk;
+pub mod disk;
 mod query;
 mod run;
 mod store;

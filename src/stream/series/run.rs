@@ -53,6 +53,12 @@ impl<const K: usize> Run<K> {
         }
     }
 
+    /// Appends a chunk, all of which must be newer than the newest row.
+    pub(super) fn push_chunk(&mut self, chunk: Chunk<K>) {
+        self.flush();
+        self.seal(chunk);
+    }
+
     fn seal(&mut self, chunk: Chunk<K>) {
         self.sealed_cost += chunk.cost();
         self.sealed.push_back(chunk);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::chunk::Chunk;
 use super::query::{Aggregate, Curve, Cut, QueryError, Select, Window};
 use super::timeline::{Ages, Appended, Excerpt, Timeline};
 use crate::record::{Reading, Time};
@@ -250,6 +251,30 @@ impl SeriesStore {
         (held.series, held.select(Select::default()).map(|(_, _, line)| line.rows()).sum(), held.bytes)
     }
 
+    /// Appends points of one time that were on disk, by the same rules as any.
+    pub(super) fn restore<'a>(&self, time: i64, points: impl Iterator<Item = (&'a SeriesKey, f64)>) {
+        self.change(|held, tally| {
+            points.for_each(|(key, value)| tally.count(held.append(&key.asset, &key.metric, time, value)));
+        });
+    }
+
+    /// Takes over a chunk of points that was on disk; nothing happens where it is not newer than what there is.
+    pub(super) fn restore_points(&self, key: &SeriesKey, chunk: Chunk<1>) {
+        self.change(|held, _| held.restore(key, |line, ages| line.restore_points(chunk, ages)));
+    }
+
+    /// Takes over a chunk of buckets that was on disk; nothing happens where it is not newer than what there is.
+    pub(super) fn restore_buckets(&self, key: &SeriesKey, chunk: Chunk<5>) {
+        self.change(|held, _| held.restore(key, |line, ages| line.restore_buckets(chunk, ages)));
+    }
+
+    /// Everything that is held of these series: buckets, then points.
+    pub(super) fn everything<'a>(&self, keys: &'a [SeriesKey]) -> Vec<(&'a SeriesKey, Vec<Chunk<5>>, Vec<Chunk<1>>)> {
+        let held = self.held.lock();
+        let line = |key: &SeriesKey| held.assets.get(&*key.asset)?.get(&*key.metric).map(|line| line.everything());
+        keys.iter().filter_map(|key| line(key).map(|(buckets, points)| (key, buckets, points))).collect()
+    }
+
     /// Makes a change, then brings the bytes back within the bounds.
     fn change(&self, change: impl FnOnce(&mut Held, &mut Tally)) -> Tally {
         let (mut tally, mut held) = (Tally::default(), self.held.lock());
@@ -315,6 +340,20 @@ impl Held {
         self.series += 1;
         self.assets.entry(asset.into()).or_default().insert(metric.into(), line);
         appended
+    }
+
+    fn restore(&mut self, key: &SeriesKey, restore: impl FnOnce(&mut Timeline, Ages)) {
+        let known = self.assets.get(&*key.asset).is_some_and(|lines| lines.contains_key(&*key.metric));
+        if !known && self.series >= self.most_series() {
+            return;
+        }
+        let ages = self.options.ages();
+        let lines = self.assets.entry(key.asset.as_str().into()).or_default();
+        let line = lines.entry(key.metric.as_str().into()).or_insert_with(|| Box::new(Timeline::new()));
+        let before = if known { cost(&key.asset, &key.metric, line) } else { 0 };
+        restore(line, ages);
+        self.bytes = self.bytes - before + cost(&key.asset, &key.metric, line);
+        self.series += usize::from(!known);
     }
 
     fn most_series(&self) -> usize {

@@ -84,6 +84,24 @@ impl Timeline {
         Appended::Stored
     }
 
+    /// Takes over a chunk of points; nothing happens where it is not newer than what there is.
+    pub(super) fn restore_points(&mut self, chunk: Chunk<1>, ages: Ages) {
+        if chunk.start > self.newest {
+            self.newest = chunk.end;
+            self.points.push_chunk(chunk);
+            self.age(self.newest, ages);
+        }
+    }
+
+    /// Takes over a chunk of buckets; nothing happens where it is not newer than what there is.
+    pub(super) fn restore_buckets(&mut self, chunk: Chunk<5>, ages: Ages) {
+        if chunk.start > self.newest {
+            self.newest = chunk.end;
+            self.buckets.push_chunk(chunk);
+            self.age(self.newest, ages);
+        }
+    }
+
     /// Lets the time pass: downsamples what is older than `full`, forgets what is older than `keep`.
     pub(super) fn age(&mut self, now: i64, ages: Ages) {
         self.now = self.now.max(now);
@@ -129,6 +147,11 @@ impl Timeline {
         let horizon = self.horizon(ages);
         let start = start.max(horizon);
         Excerpt { buckets: self.buckets.chunks(start, end), points: self.points.chunks(start, end), horizon }
+    }
+
+    /// Everything that is held: buckets, then points.
+    pub(super) fn everything(&self) -> (Vec<Chunk<5>>, Vec<Chunk<1>>) {
+        (self.buckets.chunks(i64::MIN, i64::MAX), self.points.chunks(i64::MIN, i64::MAX))
     }
 
     /// The end and the cost of each complete chunk.

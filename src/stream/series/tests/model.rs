@@ -297,3 +297,23 @@ fn a_series_that_went_silent_is_still_there_in_buckets() {
     let _ = store.sweep(Time::from_millis(3_640_000));
     assert_eq!(read(&store, 0, &window(0, 9000, 5000), Aggregate::Avg), [(0, 4.5f64.to_bits())]);
 }
+
+/// The figures that the pages name.
+#[test]
+fn an_hour_of_points_takes_few_bytes() {
+    let bytes_a_point = |value: &dyn Fn(i64) -> f64| {
+        let store = SeriesStore::default();
+        let empty = {
+            let _ = store.append(&key(0), Time(0), 0.0);
+            store.held().2
+        };
+        for at in 1..=720 {
+            let _ = store.append(&key(0), Time::from_millis(at * 5000 + at % 3), value(at));
+        }
+        (store.held().2 - empty) as f64 / 720.0
+    };
+    let steady = bytes_a_point(&|_| 4_194_304.0);
+    let whole = bytes_a_point(&|at| (at * 7919 % 1000) as f64);
+    let fractions = bytes_a_point(&|at| (at * 7919 % 1000) as f64 / 10.0);
+    assert!(steady < 3.0 && whole < 5.0 && fractions < 10.0, "{steady:.2} {whole:.2} {fractions:.2}");
+}
