@@ -25,7 +25,7 @@ impl<'a> Labels<'a> {
     /// The value of a label. Labels without a value and absent ones are the same to Prometheus; here the first is
     /// `Some("")`. It is looked for from the first on: to read most of them, walk over [`iter`](Self::iter) once.
     pub fn get(&self, name: &str) -> Option<Cow<'a, str>> {
-        let is_it = |written: &str, quoted: bool| written == name || (quoted && unescape(written) == name);
+        let is_it = |written: &str, quoted: bool| if quoted { unescape(written) == name } else { written == name };
         self.parts().find_map(|part| match part {
             Part::Label { name, quoted, value } if is_it(name, quoted) => Some(unescape(value)),
             _ => None,

@@ -173,6 +173,13 @@ fn a_bad_line_is_told_with_its_number_and_the_next_is_read() {
 }
 
 #[test]
+fn a_label_is_found_by_what_its_name_means_not_by_how_it_is_written() {
+    let found = sample("up{\"\\n\"=\"a line feed\",\"\\\\n\"=\"a backslash and an n\"} 1\n", Format::Text);
+    assert_eq!(found.labels.get("\n").as_deref(), Some("a line feed"));
+    assert_eq!(found.labels.get("\\n").as_deref(), Some("a backslash and an n"));
+}
+
+#[test]
 fn a_text_without_backslash_is_not_copied() {
     assert!(matches!(unescape("plain"), Cow::Borrowed("plain")));
     assert_eq!(unescape(r#"\\\n\"\x\"#), "\\\n\"\\x\\");
