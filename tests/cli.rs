@@ -85,7 +85,7 @@ fn help_names_each_option_of_run_with_its_variable_and_default() {
         let variable = format!("[env: WEIR_{}]", option.trim_start_matches('-').replace('-', "_").to_uppercase());
         let words = description.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(&variable), "{option} does not name {variable}: {words}");
-        let bare = ["--cluster-name", "--key-in-url", "--tls-key"].contains(&option.as_str());
+        let bare = ["--cluster-name", "--key-in-url", "--kubelet-insecure-tls", "--tls-key"].contains(&option.as_str());
         assert!(bare || words.contains("[default: "), "{option} does not name its default: {words}");
     }
 }
