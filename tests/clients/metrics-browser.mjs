@@ -19,12 +19,15 @@ const browser = await chromium.launch({
   ]
 })
 const page = await browser.newPage()
+let end
 const closed = new Promise((resolve, reject) => {
+  end = resolve
   page.on('pageerror', reject)
-  page.exposeFunction('tell', message => {
-    console.log(JSON.stringify(message))
-    if ('closed' in message) resolve()
-  })
+})
+// Awaited, so that it is there when the page's script begins.
+await page.exposeFunction('tell', message => {
+  console.log(JSON.stringify(message))
+  if ('closed' in message) end()
 })
 await page.goto(address)
 const scenario = await readFile(new URL('./metrics-scenario.mjs', import.meta.url), 'utf8')
