@@ -2,14 +2,18 @@
 //! reading a kubelet's metrics.
 //! `cargo bench --bench core`
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
+use weir::api::{PodSelection, View};
 use weir::record::{Asset, Batch, Line, LineCutter, LineLimit, Origin, Reading, ReadingHead, Time, TimeParser, Wire};
 use weir::source::pods::metrics::exposition::{Entry, Exposition};
+use weir::source::pods::metrics::{Board, Capacity, Catalogue, Known, NodePage, Seen};
+use weir::source::pods::{ContainerInfo, PodInfo};
 use weir::stream::series::{Aggregate, Select, SeriesKey, SeriesStore, Window};
 use weir::stream::{LiveStream, ReadFrom, Reader, RingLimits, Trail};
 
@@ -256,4 +260,53 @@ fn query_history(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(hour as usize))
         .bench_local(|| black_box(store.query(Select::default(), &window, Aggregate::Avg)));
+}
+
+/// From the page of a node to what each pod, or all of them together, uses: what a round of a metrics stream costs.
+#[divan::bench(args = [View::Pod, View::Cluster])]
+fn read_metrics_and_sum(bencher: Bencher<'_, '_>, view: View) {
+    let (page, lines) = cadvisor_page();
+    let (catalogue, node): (_, Arc<str>) = (Catalogue::default(), "node".into());
+    let seen = pods_of_page();
+    let metrics = [
+        "kwirth_container_cpu_percentage",
+        "kwirth_container_memory_percentage",
+        "kwirth_container_transmit_percentage",
+        "kwirth_container_transmit_mbps",
+        "kwirth_container_receive_mbps",
+        "kwirth_container_write_mbps",
+        "kwirth_container_read_mbps",
+        "container_memory_working_set_bytes",
+        "container_memory_failures_total_pgfault",
+        "container_threads",
+    ];
+    let selection = PodSelection { view, ..PodSelection::default() };
+    let compiled = selection.compile().unwrap_or_default();
+    let mut board = Board::new(&selection, compiled, &metrics.map(str::to_owned), false);
+    let capacity = Capacity { cpu: Some(16.0), memory: Some(64e9) };
+    bencher.counter(BytesCount::new(page.len())).counter(ItemsCount::new(lines)).bench_local(|| {
+        let rows = NodePage::read(page.as_bytes(), Time(0), &catalogue);
+        let known = Known {
+            pages: &HashMap::from([(Arc::clone(&node), Arc::new(rows))]),
+            capacities: &HashMap::from([(Arc::clone(&node), capacity)]),
+            cluster: capacity,
+            nodes: std::slice::from_ref(&node),
+            names: &catalogue,
+        };
+        black_box(board.round(&seen, &known))
+    });
+}
+
+/// The pods whose containers are in [`cadvisor_page`].
+fn pods_of_page() -> Vec<Seen> {
+    let containers = ["web-0", "web-1"].map(str::to_owned);
+    let pod = |pod: usize| PodInfo {
+        namespace: format!("shop-{}", pod % 10),
+        name: format!("cart-7d9f5c6b4-{pod:05}"),
+        uid: format!("{pod:036}"),
+        node: "node".to_owned(),
+        containers: containers.clone().map(|name| ContainerInfo { name, ..ContainerInfo::default() }).to_vec(),
+        ..PodInfo::default()
+    };
+    (0..200).map(|at| Seen { pod: Arc::new(pod(at)), containers: containers.to_vec(), whole: true }).collect()
 }

@@ -77,7 +77,11 @@ fn flavours() -> Vec<Flavour> {
             folder: "local",
             about: "Weir on the test cluster of hack/cluster: the image that hack/image loads, definitions for old servers.",
             crds: "../crds-compat",
-            values: json!({"image": {"repository": "weir.test/weir", "tag": "dev"}}),
+            values: json!({
+                "image": {"repository": "weir.test/weir", "tag": "dev"},
+                // Its kubelet listens on the loopback address alone.
+                "metrics": {"scrape": "Proxy"},
+            }),
         },
     ]
 }

@@ -39,7 +39,7 @@ pub const OPERATOR: &str = "weir-system";
 /// A cluster with a namespace for one test.
 pub struct Cluster {
     pub client: Client,
-    config: Config,
+    pub config: Config,
     pub namespace: String,
 }
 

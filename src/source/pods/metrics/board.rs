@@ -10,12 +10,14 @@ use super::nodes::Capacity;
 use super::rate::Counter;
 use super::samples::{NodePage, Rows};
 use super::view::Viewed;
+use crate::api::{CompiledSelection, PodSelection};
 use crate::record::{Asset, ContainerKind};
 use crate::source::pods::PodInfo;
 
 /// A pod of the stream.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub struct Seen {
+    /// The pod.
     pub pod: Arc<PodInfo>,
     /// Those of its containers that run, are selected and may be seen.
     pub containers: Vec<String>,
@@ -24,18 +26,22 @@ pub(super) struct Seen {
 }
 
 /// What is known at one time.
-pub(super) struct Known<'a> {
+pub struct Known<'a> {
+    /// What each node said, by its name.
     pub pages: &'a HashMap<Arc<str>, Arc<NodePage>>,
+    /// How large these nodes are.
     pub capacities: &'a HashMap<Arc<str>, Capacity>,
+    /// How large all nodes are together.
     pub cluster: Capacity,
     /// All nodes, also those without a page.
     pub nodes: &'a [Arc<str>],
+    /// The names in the pages.
     pub names: &'a Catalogue,
 }
 
 /// What a stream remembers from round to round.
 #[derive(Debug)]
-pub(super) struct Board {
+pub struct Board {
     formulas: Vec<Formula>,
     viewed: Viewed,
     /// By the pod's UID and the container's name, empty for the pod as a whole: a counter for each formula.
@@ -54,12 +60,20 @@ struct Place {
 }
 
 impl Board {
-    pub fn new(formulas: Vec<Formula>, viewed: Viewed) -> Self {
-        Self { formulas, viewed, counters: HashMap::new(), traffic: Default::default() }
+    /// A board for these metrics of a selection, which is given as it is written and compiled. Names that look derived
+    /// and are not have no values.
+    pub fn new(spec: &PodSelection, selection: CompiledSelection, metrics: &[String], aggregate: bool) -> Self {
+        let formula = |name: &String| Formula::of(name).unwrap_or_else(|| Formula::Value(name.clone()));
+        Self {
+            formulas: metrics.iter().map(formula).collect(),
+            viewed: Viewed::new(spec, selection, aggregate),
+            counters: HashMap::new(),
+            traffic: Default::default(),
+        }
     }
 
     /// What is asked for.
-    pub fn formulas(&self) -> &[Formula] {
+    pub(super) fn formulas(&self) -> &[Formula] {
         &self.formulas
     }
 

@@ -30,7 +30,7 @@ pub struct KnownMetric {
 
 /// All names that pages have shown so far. They are never forgotten, so that a number keeps its meaning.
 #[derive(Debug, Default)]
-pub(super) struct Catalogue {
+pub struct Catalogue {
     names: RwLock<Names>,
 }
 
@@ -49,12 +49,12 @@ pub(super) struct Described<'a> {
 
 impl Catalogue {
     /// The number of a name that a page has shown.
-    pub fn find(&self, name: &str) -> Option<NameId> {
+    pub(super) fn find(&self, name: &str) -> Option<NameId> {
         self.names.read().ids.get(name).copied()
     }
 
     /// The number of a name, new or not; `None` where there are too many already.
-    pub fn intern(&self, name: &str, described: Described<'_>) -> Option<NameId> {
+    pub(super) fn intern(&self, name: &str, described: Described<'_>) -> Option<NameId> {
         if let Some(id) = self.find(name) {
             return Some(id);
         }
@@ -77,6 +77,7 @@ impl Catalogue {
         all
     }
 
+    /// Whether no page has been seen.
     pub fn is_empty(&self) -> bool {
         self.names.read().metrics.is_empty()
     }

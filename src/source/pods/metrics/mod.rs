@@ -26,8 +26,10 @@ mod scrape;
 mod tests;
 mod view;
 
-pub use catalogue::KnownMetric;
+pub use board::{Board, Known, Seen};
+pub use catalogue::{Catalogue, KnownMetric};
 pub use kubelet::ScrapeConfig;
-pub use nodes::AddressType;
+pub use nodes::{AddressType, Capacity};
 pub use pod_metrics::{PodMetrics, PodMetricsConfig};
+pub use samples::NodePage;
 pub use scrape::MetricsHub;

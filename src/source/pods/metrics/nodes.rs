@@ -1,7 +1,6 @@
 //! The nodes there are: where their kubelets listen, and how large they are.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,6 +10,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -56,7 +56,7 @@ impl AddressType {
 
 /// How much a node, or the cluster, has. What is not known is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Capacity {
+pub struct Capacity {
     /// CPU in cores.
     pub cpu: Option<f64>,
     /// Memory in bytes.
@@ -102,8 +102,17 @@ pub(super) struct NodeIndex {
 #[derive(Clone)]
 struct Watch {
     store: Store<Node>,
-    /// Why the last attempt failed, where it did.
-    trouble: Arc<Mutex<Option<Trouble>>>,
+    listing: watch::Receiver<Listing>,
+}
+
+/// How far the first list has come.
+///
+/// The store's own `wait_until_ready` wakes only the last of several who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listing {
+    Waiting,
+    Failed(Trouble),
+    Done,
 }
 
 /// Why the nodes are not known.
@@ -125,10 +134,13 @@ impl NodeIndex {
     /// # Errors
     /// Why they have not.
     pub async fn listed(&self, limit: Duration) -> Result<(), Trouble> {
-        let watch = self.watch();
-        match tokio::time::timeout(limit, watch.store.wait_until_ready()).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(watch.trouble.lock().unwrap_or(Trouble::Away)),
+        let mut listing = self.watch().listing;
+        if let Ok(Ok(_)) = tokio::time::timeout(limit, listing.wait_for(|listing| *listing == Listing::Done)).await {
+            return Ok(());
+        }
+        match *listing.borrow() {
+            Listing::Failed(trouble) => Err(trouble),
+            Listing::Waiting | Listing::Done => Err(Trouble::Away),
         }
     }
 
@@ -174,24 +186,33 @@ impl NodeIndex {
 
     fn begin(&self) -> Watch {
         let (store, writer) = reflector::store();
-        let trouble = Arc::new(Mutex::new(None));
+        let (listing, listed) = watch::channel(Listing::Waiting);
         let events = watcher(Api::<Node>::all(self.client.clone()), watcher::Config::default())
             .default_backoff()
             .modify(strip)
             .reflect(writer);
-        let told = Arc::clone(&trouble);
         let follow = events.for_each(move |event| {
-            let now = event.as_ref().err().map(Trouble::of);
-            if let Err(error) = &event {
-                tracing::warn!(%error, "the watch of nodes failed; trying again");
-            }
-            *told.lock() = now;
+            listing.send_if_modified(|listing| note(listing, &event));
             futures::future::ready(())
         });
         let cancel = self.cancel.clone();
         self.tracker.spawn(async move { cancel.run_until_cancelled(follow).await });
-        Watch { store, trouble }
+        Watch { store, listing: listed }
     }
+}
+
+/// Notes what an event of the watch means for the first list; whether anything.
+fn note(listing: &mut Listing, event: &watcher::Result<watcher::Event<Node>>) -> bool {
+    let now = match event {
+        Ok(watcher::Event::InitDone) => Listing::Done,
+        Ok(_) => return false,
+        Err(error) => {
+            tracing::warn!(%error, "the watch of nodes failed; trying again");
+            Listing::Failed(Trouble::of(error))
+        }
+    };
+    // Once they are known, they stay so.
+    *listing != Listing::Done && std::mem::replace(listing, now) != now
 }
 
 impl Trouble {

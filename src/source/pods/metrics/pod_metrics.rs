@@ -16,8 +16,8 @@ use super::formula::Formula;
 use super::kubelet::ScrapeError;
 use super::members::Members;
 use super::samples::NodePage;
-use super::scrape::{LISTED, MetricsHub, Scrape};
-use super::view::{Viewed, head};
+use super::scrape::{Flight, LISTED, MetricsHub, Scrape};
+use super::view::head;
 use crate::api::source::{MetricsMode, ScrapeVia};
 use crate::api::{CompiledSelection, PodSelection};
 use crate::record::{Asset, Event, Level, Origin, Reading, ReadingHead, Signal, Time};
@@ -64,14 +64,16 @@ pub struct PodMetrics {
     listed: watch::Sender<bool>,
 }
 
-/// A scrape of each node, as far as they came in time.
-type Scrapes = Vec<(Arc<str>, Option<Arc<Scrape>>)>;
+/// A scrape of each node: done in time, or still on its way.
+type Scrapes = Vec<(Arc<str>, Result<Arc<Scrape>, Flight>)>;
 
 /// What a run of the source remembers.
 struct Run {
     board: Board,
     /// Nodes that cannot be scraped, and why.
     failing: HashMap<Arc<str>, ScrapeError>,
+    /// Scrapes that did not come in time, which may fail between two rounds.
+    late: HashMap<Arc<str>, Flight>,
     told_fallback: bool,
     told_unknown: bool,
     begun: Instant,
@@ -143,11 +145,11 @@ impl PodMetrics {
     }
 
     fn begin(&self) -> Run {
-        let formula = |name: &String| Formula::of(name).unwrap_or_else(|| Formula::Value(name.clone()));
-        let viewed = Viewed::new(&self.config.selection, self.config.compiled.clone(), self.config.aggregate);
+        let PodMetricsConfig { selection, compiled, metrics, aggregate, .. } = &self.config;
         Run {
-            board: Board::new(self.config.metrics.iter().map(formula).collect(), viewed),
+            board: Board::new(selection, compiled.clone(), metrics, *aggregate),
             failing: HashMap::new(),
+            late: HashMap::new(),
             told_fallback: false,
             told_unknown: false,
             begun: Instant::now(),
@@ -198,7 +200,10 @@ impl PodMetrics {
         let deadline = now + step * 4 / 5;
         let scrapes = nodes.into_iter().map(|node| {
             let flight = self.hub.scrape(&node, self.via, not_before);
-            async move { (node, tokio::time::timeout_at(deadline, flight).await.ok()) }
+            async move {
+                let done = tokio::time::timeout_at(deadline, flight.clone()).await;
+                (node, done.map_err(|_| flight))
+            }
         });
         join_all(scrapes.collect::<Vec<_>>()).boxed()
     }
@@ -226,21 +231,7 @@ impl PodMetrics {
     }
 
     fn publish(&self, run: &mut Run, asked: Time, scrapes: Scrapes, stream: &LiveStream) {
-        let mut pages = HashMap::new();
-        for (node, scrape) in scrapes {
-            match scrape.as_ref().map(|scrape| &scrape.outcome) {
-                Some(Ok(page)) => {
-                    if run.failing.remove(&node).is_some() {
-                        let text = format!("Node {node} is scraped again.");
-                        stream.signal(Signal::new(Level::Info, Event::Reconnected, Time::now(), text));
-                    }
-                    pages.insert(node, Arc::clone(page));
-                }
-                Some(Err(error)) => note_failure(run, node, error, stream),
-                // Whether it fails will be known when its time is up.
-                None => {}
-            }
-        }
+        let pages = take_pages(run, scrapes, stream);
         self.tell_what_is_missing(run, &pages, stream);
         let seen = self.members.lock().seen();
         let assets = self.round(run, &seen, &pages);
@@ -301,6 +292,33 @@ impl PodMetrics {
         let wait = if left * 2 < step { left + step } else { left };
         Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
     }
+}
+
+/// The pages that came; what did not come is told of, when a node begins to fail and when it is back.
+fn take_pages(run: &mut Run, scrapes: Scrapes, stream: &LiveStream) -> HashMap<Arc<str>, Arc<NodePage>> {
+    let mut pages = HashMap::new();
+    run.failing.retain(|node, _| scrapes.iter().any(|(scraped, _)| scraped == node));
+    for (node, late) in std::mem::take(&mut run.late) {
+        if let Some(Err(error)) = late.peek().map(|scrape| &scrape.outcome) {
+            note_failure(run, node, error, stream);
+        }
+    }
+    for (node, scrape) in scrapes {
+        match scrape.as_ref().map(|scrape| &scrape.outcome) {
+            Ok(Ok(page)) => {
+                if run.failing.remove(&node).is_some() {
+                    let text = format!("Node {node} is scraped again.");
+                    stream.signal(Signal::new(Level::Info, Event::Reconnected, Time::now(), text));
+                }
+                pages.insert(node, Arc::clone(page));
+            }
+            Ok(Err(error)) => note_failure(run, node, error, stream),
+            Err(late) => {
+                run.late.insert(node, late.clone());
+            }
+        }
+    }
+    pages
 }
 
 fn note_failure(run: &mut Run, node: Arc<str>, error: &ScrapeError, stream: &LiveStream) {

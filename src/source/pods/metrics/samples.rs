@@ -17,7 +17,7 @@ use crate::record::Time;
 
 /// What one node said at one time.
 #[derive(Debug, Default)]
-pub(super) struct NodePage {
+pub struct NodePage {
     /// By namespace, then by pod.
     pods: HashMap<Box<str>, HashMap<Box<str>, PodRows>>,
     /// Lines that could not be read, and rows of names beyond those that are kept.
@@ -80,12 +80,12 @@ impl NodePage {
     }
 
     /// The rows of a pod.
-    pub fn pod(&self, namespace: &str, pod: &str) -> Option<&PodRows> {
+    pub(super) fn pod(&self, namespace: &str, pod: &str) -> Option<&PodRows> {
         self.pods.get(namespace)?.get(pod)
     }
 
     /// All pods: namespace, name, rows.
-    pub fn pods(&self) -> impl Iterator<Item = (&str, &str, &PodRows)> {
+    pub(super) fn pods(&self) -> impl Iterator<Item = (&str, &str, &PodRows)> {
         self.pods.iter().flat_map(|(namespace, pods)| pods.iter().map(|(pod, rows)| (&**namespace, &**pod, rows)))
     }
 
@@ -95,7 +95,7 @@ impl NodePage {
     }
 
     /// Adds the containers of another page of the same node; what is here already stays.
-    pub fn complete_with(&mut self, other: Self) {
+    pub(super) fn complete_with(&mut self, other: Self) {
         for (namespace, pods) in other.pods {
             let own = self.pods.entry(namespace).or_default();
             for (pod, rows) in pods {

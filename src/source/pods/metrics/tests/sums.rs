@@ -9,10 +9,8 @@ use rstest::rstest;
 
 use super::super::board::{Board, Known, Seen};
 use super::super::catalogue::Catalogue;
-use super::super::formula::Formula;
 use super::super::nodes::Capacity;
 use super::super::samples::NodePage;
-use super::super::view::Viewed;
 use crate::api::pattern::GroupKind;
 use crate::api::{PodSelection, View};
 use crate::record::{Asset, ContainerKind, Time};
@@ -69,8 +67,8 @@ impl Small {
 
 fn board(view: View, aggregate: bool, metrics: &[&str]) -> Board {
     let spec = PodSelection { view, namespaces: vec!["shop".into()], ..PodSelection::default() };
-    let formulas = metrics.iter().map(|name| Formula::of(name).unwrap()).collect();
-    Board::new(formulas, Viewed::new(&spec, spec.compile().unwrap(), aggregate))
+    let metrics: Vec<_> = metrics.iter().map(|name| (*name).to_owned()).collect();
+    Board::new(&spec, spec.compile().unwrap(), &metrics, aggregate)
 }
 
 fn row(metric: &str, pod: &str, container: &str, value: f64, second: u32) -> String {
