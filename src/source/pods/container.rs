@@ -6,9 +6,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::ending::{explained, violent_end};
 use super::follow::Stage;
 use super::hub::{Attachment, FollowHub, RunStart, Sink};
-use super::info::{Ending, PodInfo, Run};
+use super::info::{PodInfo, Run};
 use super::past::{self, LogCut};
 use crate::record::{Batch, Event, Level, Origin, Signal, Time};
 use crate::stream::{BacklogItem, From, LiveStream, SeenWindow, Trail};
@@ -135,15 +136,8 @@ impl ContainerTask {
         // The index knows first.
         let pod = self.hub.index().pod(&origin.pod_uid).unwrap_or_else(|| Arc::clone(&self.seen.borrow().pod));
         let ended = pod.container(&self.container).and_then(|container| container.ending_of(&run.container_id));
-        let now = Time::now();
-        if let Some(ended) = ended.filter(|ended| ended.out_of_memory()) {
-            let text = format!("Container OOM-KILLED: {} ({ended})", origin.path());
-            let signal = Signal::new(Level::Error, Event::OomKilled, now, text).about(origin);
-            self.stream.signal(explained(signal, Some(ended)));
-        } else if let Some(failure) = pod.failure.as_ref().filter(|failure| failure.evicted) {
-            let text = format!("Pod EVICTED: {}/{} ({})", pod.namespace, pod.name, failure.reason);
-            let signal = Signal::new(Level::Error, Event::Evicted, now, text).about(origin);
-            self.stream.signal(explained(signal, ended).because(&*failure.reason));
+        if let Some(signal) = violent_end(&pod, origin, ended) {
+            self.stream.signal(signal);
         }
     }
 
@@ -182,14 +176,6 @@ impl ContainerTask {
     fn tell(&self, level: Level, event: Event, origin: &Arc<Origin>, text: &str) {
         let text = format!("{text}{}", origin.path());
         self.stream.signal(Signal::new(level, event, Time::now(), text).about(origin));
-    }
-}
-
-/// A signal with the end of the run that it is about.
-fn explained(signal: Signal, ended: Option<&Ending>) -> Signal {
-    match ended {
-        Some(ended) => signal.because(&*ended.reason).exit_code(ended.exit_code),
-        None => signal,
     }
 }
 

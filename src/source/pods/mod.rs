@@ -13,6 +13,7 @@
 mod chunked;
 mod container;
 mod direct;
+mod ending;
 mod follow;
 mod hub;
 mod index;

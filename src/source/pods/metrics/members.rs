@@ -7,6 +7,7 @@ use super::board::Seen;
 use crate::api::CompiledSelection;
 use crate::record::{ContainerKind, Event, Level, Origin, Signal, Time};
 use crate::source::Visible;
+use crate::source::pods::ending::{explained, violent_end};
 use crate::source::pods::{PodInfo, Run};
 
 /// The pods of a selection.
@@ -133,13 +134,17 @@ impl Member {
         let another = known.origin.container_id != run.container_id;
         let was_running = std::mem::replace(&mut known.running, !run.terminated);
         if another {
+            let ended = self.pod.container(name).and_then(|container| container.ending_of(&known.origin.container_id));
             known.origin = self.pod.origin(name, run);
-            let times = format!(", restart {}", run.restarts);
-            return Some(told(Level::Warning, Event::Restarted, &known.origin, "RESTARTED", &times));
+            let how = ended.map(|ended| format!(" (it had ended: {ended})")).unwrap_or_default();
+            let times = format!(", restart {}{how}", run.restarts);
+            return Some(explained(told(Level::Warning, Event::Restarted, &known.origin, "RESTARTED", &times), ended));
         }
         if was_running && run.terminated {
-            let how = run.ending.as_ref().map(|ending| format!(" ({ending})")).unwrap_or_default();
-            return Some(told(Level::Info, Event::Terminated, &known.origin, "TERMINATED", &how));
+            let ended = run.ending.as_ref();
+            let how = ended.map(|ended| format!(" ({ended})")).unwrap_or_default();
+            let plain = || explained(told(Level::Info, Event::Terminated, &known.origin, "TERMINATED", &how), ended);
+            return Some(violent_end(&self.pod, &known.origin, ended).unwrap_or_else(plain));
         }
         None
     }
