@@ -19,6 +19,7 @@ use weir::endpoint::routes::routes;
 use weir::endpoint::services::{EndpointOptions, ServerInfo, Services};
 use weir::endpoint::{Drain, Limits, Server};
 use weir::record::Time;
+use weir::source::Sources;
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex, log_client};
 use weir::stream::Catalogue;
 use weir::telemetry::Metrics;
@@ -57,7 +58,13 @@ async fn serve_here() -> Result<(), Problem> {
     let (hub_metrics, hub_index) = (Arc::clone(&metrics), Arc::clone(&index));
     let hub = FollowHub::new(logs, hub_index, HubConfig::default(), hub_metrics, tracker.clone(), cancel.clone());
     let workers = SupervisorConfig::default();
-    let supervisor = Supervisor::new(hub, workers, Arc::clone(&metrics), tracker.clone(), cancel.clone());
+    let supervisor = Supervisor::new(
+        Sources::of_logs(hub, Arc::clone(&metrics)),
+        workers,
+        Arc::clone(&metrics),
+        tracker.clone(),
+        cancel.clone(),
+    );
     let keyring = KeyRing::new();
     keyring.upsert(key()?);
     let services = Arc::new(Services {

@@ -9,6 +9,7 @@
 //! | [`selection`] | which pods and containers, as written and as compiled |
 //! | [`pattern`] | anchored names, `type+name` groups, `pod+container` |
 //! | [`text`] | durations and times as people write them, references to Secrets |
+//! | [`secret_reader`] | how secrets are asked for |
 //! | [`duration`] | lengths of time: `90s`, `7d` |
 //! | [`validate`] | what is wrong with a spec, all of it, with remedies |
 //! | [`crds`] | the CustomResourceDefinitions and what is generated from them |
@@ -24,6 +25,7 @@ pub mod crds;
 pub mod duration;
 pub mod pattern;
 pub mod receiver;
+pub mod secret_reader;
 pub mod selection;
 pub mod source;
 pub mod subscription;
@@ -37,6 +39,7 @@ pub use access_key::{
     AccessKey, AccessKeySpec, AccessKeyStatus, Grant, KeyFormat, KeyLimits, PodGrant, Scope, Service,
 };
 pub use receiver::{AlertReceiver, AlertReceiverSpec, AlertReceiverStatus};
+pub use secret_reader::{NoSecrets, SecretError, SecretReader};
 pub use selection::{CompiledSelection, PodFacts, PodSelection, View};
 pub use source::{PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
 pub use subscription::{

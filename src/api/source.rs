@@ -136,6 +136,16 @@ impl SourceSpec {
         .collect()
     }
 
+    /// Whether what is read depends on which stream it is for: on positions that are kept, or on secrets of its
+    /// namespace.
+    pub fn is_of_one_stream(&self) -> bool {
+        let secret = |headers: &[HeaderSpec]| headers.iter().any(|header| header.value_from.is_some());
+        self.files.is_some()
+            || self.push.is_some()
+            || self.http.as_ref().is_some_and(|source| secret(&source.headers))
+            || self.web_socket.as_ref().is_some_and(|source| secret(&source.headers))
+    }
+
     /// The kind, if exactly one is set.
     pub fn kind(&self) -> Option<SourceKind> {
         match self.kinds().as_slice() {

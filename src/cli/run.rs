@@ -29,9 +29,9 @@ use crate::endpoint::routes::routes;
 use crate::endpoint::services::Services;
 use crate::endpoint::{Drain, Drained, Server};
 use crate::record::Time;
-use crate::source::Sources;
 use crate::source::pods::metrics::MetricsHub;
 use crate::source::pods::{FollowHub, IndexScope, PodIndex};
+use crate::source::{Outside, Sources};
 use crate::stream::Catalogue;
 use crate::telemetry::Metrics;
 use crate::worker::{Declared, Histories, Inventory, Supervisor};
@@ -100,7 +100,7 @@ fn start(
         cancel.clone(),
     );
     let scrapes = scrapes.map_err(cluster::unusable)?;
-    let sources = Sources { pods: hub, metrics: Some(scrapes) };
+    let sources = Sources { pods: Some(hub), metrics: Some(scrapes), outside: Outside::closed(Arc::clone(&metrics)) };
     let supervisor = Supervisor::new(sources, config.supervisor, Arc::clone(&metrics), tracker.clone(), cancel.clone());
     let histories = Histories::new(config.history.clone(), Arc::clone(&metrics), tracker.clone(), cancel.clone());
     let catalogue = Arc::new(Catalogue::default());

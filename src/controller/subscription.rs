@@ -24,7 +24,7 @@ use crate::api::{StreamSubscription, StreamSubscriptionSpec, StreamSubscriptionS
 use crate::source::BuildError;
 use crate::stream::StreamName;
 use crate::telemetry::{Category, Kind};
-use crate::worker::{Declared, HistoryPlan, Job, JobError, Observed, Sight};
+use crate::worker::{Declared, HistoryPlan, Job, JobError, Observed};
 
 impl Object for StreamSubscription {
     const KIND: Kind = Kind::StreamSubscription;
@@ -139,7 +139,7 @@ fn materialise(subscription: &StreamSubscription, name: &StreamName, context: &C
     let spec = confined(&subscription.spec, reach);
     let uid = subscription.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
     let ring = context.declared.supervisor().default_ring();
-    let job = Job::new(&spec, ring, Sight::Selected);
+    let job = Job::declared(&spec, ring, name);
     let declared = job.and_then(|job| {
         let plan = HistoryPlan::of(&spec)?;
         context.declared.histories().check(plan)?;

@@ -7,13 +7,14 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use super::pods::metrics::{MetricsHub, PodMetrics, PodMetricsConfig};
 use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
-use super::{Source, Visible};
+use super::{Outside, Source, Visible};
 use crate::api::duration::DurationError;
 use crate::api::pattern::PatternError;
 use crate::api::source::{METRICS_INTERVAL, SignalObjects};
 use crate::api::{FilterSpec, PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
 use crate::record::{LineLimit, Time};
-use crate::stream::{From, Start};
+use crate::stream::{From, Start, StreamName};
+use crate::telemetry::Metrics;
 
 /// Why a spec cannot become a source.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum BuildError {
     /// None or too many.
     #[error("{0} metrics are asked for; name from 1 to {MOST_METRICS}")]
     Metrics(usize),
+    /// This process has no way to a cluster.
+    #[error("this process runs without a cluster; give it a kubeconfig to read pods")]
+    NoCluster,
     /// This process has no way to the nodes.
     #[error("metrics of pods are not collected by this process")]
     NoMetrics,
@@ -50,38 +54,46 @@ const MOST_METRICS: usize = 256;
 /// What sources of all kinds are made with.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// Follows the logs of pods, once for all who want them.
-    pub pods: Arc<FollowHub>,
+    /// Follows the logs of pods, once for all who want them; none without a cluster.
+    pub pods: Option<Arc<FollowHub>>,
     /// Scrapes nodes, once for all who want metrics; none where nodes are out of reach.
     pub metrics: Option<Arc<MetricsHub>>,
+    /// The world outside of Kubernetes.
+    pub outside: Outside,
 }
 
-impl std::convert::From<Arc<FollowHub>> for Sources {
-    fn from(pods: Arc<FollowHub>) -> Self {
-        Self { pods, metrics: None }
-    }
+/// For whom a source is made, beyond what its spec says.
+#[derive(Clone)]
+pub struct Wish<'a> {
+    /// Narrows which pods it may see.
+    pub visible: Visible,
+    /// The present, to which `sinceSeconds` counts back.
+    pub now: Time,
+    /// The declared stream that it is for: where its secrets are, and whose positions are kept. None for what a client
+    /// asked for.
+    pub stream: Option<&'a StreamName>,
 }
 
 impl Sources {
-    /// Makes the source that a spec asks for. `visible` narrows what it may see; `now` is the present, to which
-    /// `sinceSeconds` counts back.
+    /// Sources of pods' logs alone.
+    pub fn of_logs(pods: Arc<FollowHub>, metrics: Arc<Metrics>) -> Self {
+        Self { pods: Some(pods), metrics: None, outside: Outside::closed(metrics) }
+    }
+
+    /// Makes the source that a spec asks for.
     ///
     /// # Errors
     /// [`BuildError`] where a pattern or time is wrong, or the kind is not implemented.
-    pub fn build(
-        &self,
-        spec: &SourceSpec,
-        filter: &FilterSpec,
-        visible: Visible,
-        now: Time,
-    ) -> Result<Arc<dyn Source>, BuildError> {
+    pub fn build(&self, spec: &SourceSpec, filter: &FilterSpec, wish: Wish<'_>) -> Result<Arc<dyn Source>, BuildError> {
+        let Wish { visible, now, .. } = wish;
+        let pods = || self.pods.as_ref().ok_or(BuildError::NoCluster);
         match spec {
             SourceSpec { pod_logs: Some(logs), .. } if spec.kind() == Some(SourceKind::PodLogs) => {
                 let config = pod_logs(logs, filter, visible, now)?;
-                Ok(PodLogs::new(Arc::clone(&self.pods), config))
+                Ok(PodLogs::new(Arc::clone(pods()?), config))
             }
             SourceSpec { pod_signals: Some(signals), .. } if spec.kind() == Some(SourceKind::PodSignals) => {
-                Ok(PodSignals::new(Arc::clone(self.pods.index()), pod_signals(signals, visible)?))
+                Ok(PodSignals::new(Arc::clone(pods()?.index()), pod_signals(signals, visible)?))
             }
             SourceSpec { pod_metrics: Some(metrics), .. } if spec.kind() == Some(SourceKind::PodMetrics) => {
                 let hub = self.metrics.as_ref().ok_or(BuildError::NoMetrics)?;

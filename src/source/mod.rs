@@ -6,9 +6,11 @@
 //! To add one: a folder or file here with a type that is a [`Source`], and its line in [`Sources::build`].
 
 mod build;
+mod outside;
 pub mod pods;
 
-pub use build::{BuildError, Sources};
+pub use build::{BuildError, Sources, Wish};
+pub use outside::{Allowed, Outside, OutsidePolicy};
 
 use std::sync::Arc;
 

@@ -23,5 +23,5 @@ mod tests;
 pub use backlog::{Backlog, BacklogItem, BacklogStream, From, Start};
 pub use catalogue::{Catalogue, Gate, Located, StreamName};
 pub use reader::{Delivery, Reader};
-pub use ring::{Entry, Item, LiveStream, ReadFrom, RingLimits, Seq, StreamEnd};
+pub use ring::{Entry, Item, LiveStream, ReadFrom, RingLimits, Seq, StreamEnd, Tap, TapGuard};
 pub use trail::{SeenWindow, Trail};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -131,12 +132,38 @@ struct Progress {
     end: Option<Arc<StreamEnd>>,
 }
 
+/// Sees every record of a stream , in the task of whoever publishes: nothing escapes it however
+/// full the ring is, and it must be quick. What it publishes itself comes behind the batch that it was shown.
+pub trait Tap: Send + Sync + std::fmt::Debug {
+    /// Records were published to `stream`.
+    fn records(&self, stream: &LiveStream, batch: &Arc<Batch>);
+}
+
+/// Keeps a [`Tap`] at its stream until it is dropped.
+#[derive(Debug)]
+#[must_use = "the tap is taken off when this is dropped"]
+pub struct TapGuard {
+    taps: Arc<Taps>,
+    tap: Arc<dyn Tap>,
+}
+
+impl Drop for TapGuard {
+    fn drop(&mut self) {
+        self.taps.0.rcu(|taps| -> Vec<_> { taps.iter().filter(|tap| !Arc::ptr_eq(tap, &self.tap)).cloned().collect() });
+    }
+}
+
+/// The taps of a stream; hardly ever any, hardly ever changed, looked at for every batch.
+#[derive(Debug, Default)]
+struct Taps(ArcSwap<Vec<Arc<dyn Tap>>>);
+
 /// A live stream: the ring and who waits for it. Readers do not keep it alive: when the last handle is
 /// dropped they get what is left, then the end.
 #[derive(Debug)]
 pub struct LiveStream {
     held: Arc<Held>,
     progress: watch::Sender<Progress>,
+    taps: Arc<Taps>,
 }
 
 /// The part of a stream that its readers hold.
@@ -164,7 +191,7 @@ impl LiveStream {
     pub fn new(limits: RingLimits, epoch: u64) -> Self {
         let (progress, _) = watch::channel(Progress { next: Seq(0), end: None });
         let held = Held { epoch, limits, ring: Mutex::default(), readers: AtomicUsize::new(0) };
-        Self { held: Arc::new(held), progress }
+        Self { held: Arc::new(held), progress, taps: Arc::default() }
     }
 
     /// Which life of the stream its sequence numbers belong to.
@@ -190,9 +217,19 @@ impl LiveStream {
 
     /// Adds records. Never waits for a reader.
     pub fn publish(&self, batch: Arc<Batch>) {
-        if !batch.is_empty() {
-            self.push(Item::Records(batch));
+        if batch.is_empty() {
+            return;
         }
+        self.push(Item::Records(Arc::clone(&batch)));
+        for tap in self.taps.0.load().iter() {
+            tap.records(self, &batch);
+        }
+    }
+
+    /// Shows all that is published from now on to `tap`, for as long as the guard is kept.
+    pub fn tap(&self, tap: Arc<dyn Tap>) -> TapGuard {
+        self.taps.0.rcu(|taps| taps.iter().chain([&tap]).cloned().collect::<Vec<_>>());
+        TapGuard { taps: Arc::clone(&self.taps), tap }
     }
 
     /// Adds a round of numbers. Never waits for a reader.

@@ -6,8 +6,8 @@ use crate::access::PodPermit;
 use crate::api::duration::DurationError;
 use crate::api::{FilterSpec, Service, SourceKind, SourceSpec, StreamSubscriptionSpec};
 use crate::record::Time;
-use crate::source::{BuildError, Source, Sources, Visible};
-use crate::stream::RingLimits;
+use crate::source::{BuildError, Source, Sources, Visible, Wish};
+use crate::stream::{RingLimits, StreamName};
 use crate::telemetry::Category;
 
 /// How far a job may see, beyond what it selects.
@@ -26,6 +26,8 @@ pub struct Job {
     filter: FilterSpec,
     ring: RingLimits,
     sight: Sight,
+    /// The one declared stream that it is for, where it cannot be shared with another of the same spec.
+    stream: Option<StreamName>,
 }
 
 /// Why a spec cannot become a job, or a job cannot start.
@@ -78,7 +80,27 @@ impl Job {
                 None => default_ring.age,
             },
         };
-        Ok(Self { source: spec.source.clone(), filter: spec.filter.clone().unwrap_or_default(), ring, sight })
+        Ok(Self {
+            source: spec.source.clone(),
+            filter: spec.filter.clone().unwrap_or_default(),
+            ring,
+            sight,
+            stream: None,
+        })
+    }
+
+    /// The job of a declared stream. One whose source keeps positions or refers to secrets belongs to that stream
+    /// alone: another of the same spec has its own positions, and may have other secrets.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn declared(
+        spec: &StreamSubscriptionSpec,
+        default_ring: RingLimits,
+        name: &StreamName,
+    ) -> Result<Self, JobError> {
+        let stream = spec.source.is_of_one_stream().then(|| name.clone());
+        Ok(Self { stream, ..Self::new(spec, default_ring, Sight::Selected)? })
     }
 
     /// Where the job's records come from.
@@ -109,6 +131,7 @@ impl Job {
             Sight::Selected => Arc::new(|_, _| true),
             Sight::Permitted(permit) => Arc::new(move |facts, container| permit.allows(facts, container)),
         };
-        Ok(sources.build(&self.source, &self.filter, visible, now)?)
+        let wish = Wish { visible, now, stream: self.stream.as_ref() };
+        Ok(sources.build(&self.source, &self.filter, wish)?)
     }
 }

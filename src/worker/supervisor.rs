@@ -56,14 +56,13 @@ struct Worker {
 impl Supervisor {
     /// A supervisor whose tasks belong to `tracker` and end with `cancel`.
     pub fn new(
-        sources: impl Into<Sources>,
+        sources: Sources,
         config: SupervisorConfig,
         metrics: Arc<Metrics>,
         tracker: TaskTracker,
         cancel: CancellationToken,
     ) -> Arc<Self> {
         let workers = Mutex::default();
-        let sources = sources.into();
         let supervisor =
             Arc::new(Self { sources, config, metrics, workers, tracker, cancel, last_epoch: AtomicU64::new(0) });
         let watched = Arc::downgrade(&supervisor);

@@ -24,6 +24,7 @@ use weir::access::KeyRing;
 use weir::api::crds::{Variant, crds};
 use weir::controller::{ControllerConfig, Controllers};
 use weir::record::Time;
+use weir::source::Sources;
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
 use weir::stream::Catalogue;
 use weir::telemetry::Metrics;
@@ -191,7 +192,13 @@ impl Operator {
             cancel.clone(),
         );
         let config = SupervisorConfig::default();
-        let supervisor = Supervisor::new(hub, config, Arc::clone(&metrics), tracker.clone(), cancel.clone());
+        let supervisor = Supervisor::new(
+            Sources::of_logs(hub, Arc::clone(&metrics)),
+            config,
+            Arc::clone(&metrics),
+            tracker.clone(),
+            cancel.clone(),
+        );
         let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());
         let (keyring, checks) = (KeyRing::new(), Arc::new(Mutex::new(BTreeMap::new())));
         let told = Arc::clone(&checks);

@@ -22,6 +22,7 @@ use weir::endpoint::routes::routes;
 use weir::endpoint::services::{EndpointOptions, ServerInfo, Services};
 use weir::endpoint::{Drain, Drained, Limits, Server, health::Readiness};
 use weir::record::{Batch, Origin, Time};
+use weir::source::Sources;
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
 use weir::stream::{Catalogue, Gate, LiveStream, Located, RingLimits, StreamName};
 use weir::telemetry::{Exposition, Metrics};
@@ -80,7 +81,13 @@ pub async fn start(setup: Setup) -> Endpoint {
     let config = HubConfig::default();
     let hub = FollowHub::new(client, index.clone(), config, metrics.clone(), tracker.clone(), cancel.clone());
     let config = SupervisorConfig::default();
-    let supervisor = Supervisor::new(hub, config, metrics.clone(), tracker.clone(), cancel.clone());
+    let supervisor = Supervisor::new(
+        Sources::of_logs(hub, metrics.clone()),
+        config,
+        metrics.clone(),
+        tracker.clone(),
+        cancel.clone(),
+    );
     let histories = Histories::new(setup.history, metrics.clone(), tracker.clone(), cancel.clone());
     let keyring = KeyRing::new();
     let (expiring, stop) = (keyring.clone(), cancel.clone());

@@ -23,9 +23,9 @@ use weir::endpoint::health::Readiness;
 use weir::endpoint::services::{EndpointOptions, ServerInfo, Services};
 use weir::endpoint::{Drain, Limits, Server, routes};
 use weir::record::Time;
-use weir::source::Sources;
 use weir::source::pods::metrics::{AddressType, MetricsHub, ScrapeConfig};
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex, log_client};
+use weir::source::{Outside, Sources};
 use weir::stream::Catalogue;
 use weir::telemetry::{Exposition, Metrics};
 use weir::worker::{Declared, Inventory, Supervisor, SupervisorConfig};
@@ -221,8 +221,11 @@ impl Served {
         let index = PodIndex::start(&cluster.client, &scope, &tracker, &cancel);
         let logs = log_client(cluster.config.clone()).expect("a usable configuration");
         let hub = FollowHub::new(logs, Arc::clone(&index), hub, Arc::clone(&metrics), tracker.clone(), cancel.clone());
-        let sources =
-            Sources { pods: Arc::clone(&hub), metrics: Some(scrapes(cluster, &index, &metrics, &tracker, &cancel)) };
+        let sources = Sources {
+            pods: Some(Arc::clone(&hub)),
+            metrics: Some(scrapes(cluster, &index, &metrics, &tracker, &cancel)),
+            outside: Outside::closed(Arc::clone(&metrics)),
+        };
         let supervisor = Supervisor::new(sources, workers, Arc::clone(&metrics), tracker.clone(), cancel.clone());
         let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());
         let keyring = KeyRing::new();

@@ -15,6 +15,7 @@ use crate::api::{AlertReceiver, StreamSubscription};
 use crate::controller::guard::Guarded;
 use crate::controller::shared::Shared;
 use crate::controller::{ControllerConfig, Error, alert_receiver, subscription};
+use crate::source::Sources;
 use crate::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
 use crate::stream::{Catalogue, StreamName};
 use crate::telemetry::Metrics;
@@ -62,7 +63,13 @@ fn declared(client: kube::Client) -> Arc<Declared> {
     let index = PodIndex::start(&client, &IndexScope::Cluster, &tracker, &cancel);
     let hub =
         FollowHub::new(client, index, HubConfig::default(), Arc::clone(&metrics), tracker.clone(), cancel.clone());
-    let supervisor = Supervisor::new(hub, SupervisorConfig::default(), metrics, tracker.clone(), cancel);
+    let supervisor = Supervisor::new(
+        Sources::of_logs(hub, Arc::clone(&metrics)),
+        SupervisorConfig::default(),
+        metrics,
+        tracker.clone(),
+        cancel,
+    );
     Declared::new(supervisor, Arc::new(Catalogue::default()), tracker)
 }
 
