@@ -25,7 +25,17 @@ const MOST_HEADERS: usize = 100;
 
 /// How much is read at a time, and how much is handed over at a time, in bytes.
 const READ: usize = 16 * 1024;
-const PIECE: usize = 64 * 1024;
+pub(super) const PIECE: usize = 64 * 1024;
+
+/// A read of fewer bytes than this, a few lines, found the connection all but empty. Where a piece of this much is
+/// together by then, it is handed over: reading on would fetch what trickles in line by line, with a system call and a
+/// TLS record for each, for as long as the writer goes on.
+const TRICKLE: usize = 1024;
+const WORTH_HANDING_OVER: usize = 8 * 1024;
+
+/// Marks an answer whose body hands over all that has arrived, up to a [`PIECE`], instead of each chunk by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InPieces;
 
 /// Why a request could not be sent, or its answer not be understood.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +71,7 @@ where
             let body = DirectBody { io, read, framing: framing_of(status, &headers)?, end: None };
             let mut response = Response::new(body);
             (*response.status_mut(), *response.headers_mut()) = (status, headers);
+            response.extensions_mut().insert(InPieces);
             return Ok(response);
         }
         if read.len() > MOST_HEAD {
@@ -189,12 +200,13 @@ pub(super) struct DirectBody<T> {
 impl<T: AsyncRead + Unpin> DirectBody<T> {
     /// Takes off the connection all that is there, up to a piece; whether there may be more to come.
     fn fill(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Result<bool, DirectError> {
+        let mut trickles = false;
         loop {
             self.framing.decode(&mut self.read, out)?;
             if self.framing.is_done() {
                 return Ok(false);
             }
-            if out.len() >= PIECE {
+            if out.len() >= PIECE || (trickles && out.len() >= WORTH_HANDING_OVER) {
                 return Ok(true);
             }
             self.read.reserve(READ);
@@ -202,7 +214,7 @@ impl<T: AsyncRead + Unpin> DirectBody<T> {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(Ok(0)) if matches!(self.framing, Framing::ToTheEnd) => return Ok(false),
                 Poll::Ready(Ok(0)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(bytes)) => trickles = bytes < TRICKLE,
                 Poll::Ready(Err(error)) => return Err(error.into()),
             }
         }
@@ -328,6 +340,41 @@ mod tests {
         };
         let (_, answer) = asked(&ENDLESS, 1024).await;
         assert!(answer.unwrap_err().contains("bounds"));
+    }
+
+    /// A connection that gives each of its pieces at once, one a read, and then stays silent.
+    struct Pieces(std::collections::VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            match self.0.pop_front() {
+                Some(piece) => into.put_slice(&piece),
+                None => return Poll::Pending,
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[rstest]
+    #[case::a_burst_and_lines_behind_it(&[4096, 4096, 100, 100, 100], &[8292, 200])]
+    #[case::lines_alone(&[100, 100, 100], &[300])]
+    #[case::more_than_a_piece(&[16_384; 5], &[65_536, 16_384])]
+    #[tokio::test]
+    async fn what_trickles_in_behind_a_burst_is_left_for_the_next_piece(
+        #[case] reads: &[usize],
+        #[case] pieces: &[usize],
+    ) {
+        let io = Pieces(reads.iter().map(|length| vec![b'x'; *length]).collect());
+        let mut body = DirectBody { io, read: BytesMut::new(), framing: Framing::ToTheEnd, end: None };
+        let mut got = Vec::new();
+        while let Some(frame) = futures::FutureExt::now_or_never(body.frame()) {
+            got.push(frame.unwrap().unwrap().into_data().unwrap().len());
+        }
+        assert_eq!(got, pieces);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
 
+use super::direct::{InPieces, PIECE};
 use super::log_client::Long;
 use super::parse::LogParser;
 use crate::record::{Batch, LineLimit, Origin, Time};
@@ -127,7 +128,8 @@ impl LogApi {
         }
         let response = self.client.send(request).await.map_err(LogError::Connection)?;
         let status = response.status().as_u16();
-        let mut body = LogBody { body: response.into_body(), density: Density::new() };
+        let whole = if response.extensions().get::<InPieces>().is_some() { PIECE } else { 0 };
+        let mut body = LogBody { body: response.into_body(), whole, density: Density::new() };
         if status == 200 {
             return Ok(body);
         }
@@ -146,6 +148,8 @@ const BATCH_BYTES: usize = 128 * 1024;
 /// The bytes of a log as they arrive.
 pub(super) struct LogBody {
     body: Body,
+    /// A piece of fewer bytes than this was all that had arrived.
+    whole: usize,
     density: Density,
 }
 
@@ -189,15 +193,15 @@ impl LogBody {
         let mut gathered = 0;
         let mut next = Some(first);
         while let Some(piece) = next {
-            match piece {
+            let bytes = match piece {
                 None => return Some(Ok(())),
                 Some(Err(error)) => return Some(Err(error)),
-                Some(Ok(bytes)) => {
-                    gathered += bytes.len();
-                    parser.push(&bytes);
-                }
-            }
-            next = if gathered < BATCH_BYTES { self.ready_piece().await } else { None };
+                Some(Ok(bytes)) => bytes,
+            };
+            gathered += bytes.len();
+            parser.push(&bytes);
+            let more = gathered < BATCH_BYTES && bytes.len() >= self.whole;
+            next = if more { self.ready_piece().await } else { None };
         }
         self.density.note(gathered, Instant::now());
         None
