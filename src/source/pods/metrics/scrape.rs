@@ -179,7 +179,8 @@ impl MetricsHub {
         drop(permit);
         let scrape = Arc::new(Scrape { ended: Instant::now(), outcome });
         let mut slots = self.slots.lock();
-        let slot = slots.entry((node, via)).or_default();
+        let slot = slots.entry((Arc::clone(&node), via)).or_default();
+        log_change(&node, via, slot.done.as_deref(), &scrape);
         *slot = Slot { done: Some(Arc::clone(&scrape)), flight: None };
         scrape
     }
@@ -236,6 +237,23 @@ impl Drop for User {
         if *users == 0 {
             self.0.slots.lock().retain(|_, slot| slot.flight.is_some());
         }
+    }
+}
+
+/// Says once that a node cannot be scraped, and once that it can again: readers are told in the stream, but whoever
+/// runs Weir reads its log.
+fn log_change(node: &str, via: ScrapeVia, before: Option<&Scrape>, now: &Scrape) {
+    let failed = before.and_then(|before| before.outcome.as_ref().err());
+    match (failed, &now.outcome) {
+        (None, Err(error)) => tracing::warn!(
+            node,
+            ?via,
+            %error,
+            "A node cannot be scraped; its metrics are absent until it can. What the connection said is logged with \
+             --log info,weir::source::pods::metrics=debug"
+        ),
+        (Some(_), Ok(_)) => tracing::info!(node, ?via, "A node can be scraped again"),
+        _ => {}
     }
 }
 
