@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::pods::metrics::{MetricsHub, PodMetrics, PodMetricsConfig};
 use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
+use super::remote::{Remote, RemoteSpec};
 use super::{Outside, Sieve, Source, Visible};
 use crate::api::duration::DurationError;
 use crate::api::pattern::PatternError;
@@ -18,8 +19,14 @@ use crate::telemetry::Metrics;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The source exists in the schema only.
-    #[error("the source {} is not implemented in this version; use podLogs, podMetrics or podSignals", .0.map_or("(none)", SourceKind::as_str))]
+    #[error("the source {} is not implemented in this version; use podLogs, podMetrics, podSignals, http, webSocket or tcp", .0.map_or("(none)", SourceKind::as_str))]
     NotImplemented(Option<SourceKind>),
+    /// The operator's configuration does not allow what it would reach.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// An address cannot be read.
+    #[error("the address cannot be read: {0}")]
+    Address(String),
     /// A pattern does not compile.
     #[error(transparent)]
     Pattern(#[from] PatternError),
@@ -83,7 +90,7 @@ impl Sources {
     /// # Errors
     /// [`BuildError`] where a pattern or time is wrong, or the kind is not implemented.
     pub fn build(&self, spec: &SourceSpec, filter: &FilterSpec, wish: Wish<'_>) -> Result<Arc<dyn Source>, BuildError> {
-        let Wish { visible, now, .. } = wish;
+        let Wish { visible, now, stream } = wish;
         let pods = || self.pods.as_ref().ok_or(BuildError::NoCluster);
         match spec {
             SourceSpec { pod_logs: Some(logs), .. } if spec.kind() == Some(SourceKind::PodLogs) => {
@@ -97,6 +104,15 @@ impl Sources {
             SourceSpec { pod_metrics: Some(metrics), .. } if spec.kind() == Some(SourceKind::PodMetrics) => {
                 let hub = self.metrics.as_ref().ok_or(BuildError::NoMetrics)?;
                 Ok(PodMetrics::new(Arc::clone(hub), pod_metrics(metrics, visible)?))
+            }
+            SourceSpec { http: Some(http), .. } if spec.kind() == Some(SourceKind::Http) => {
+                Ok(Remote::new(RemoteSpec::Http(http), filter, &self.outside, stream)?)
+            }
+            SourceSpec { web_socket: Some(socket), .. } if spec.kind() == Some(SourceKind::WebSocket) => {
+                Ok(Remote::new(RemoteSpec::WebSocket(socket), filter, &self.outside, stream)?)
+            }
+            SourceSpec { tcp: Some(tcp), .. } if spec.kind() == Some(SourceKind::Tcp) => {
+                Ok(Remote::new(RemoteSpec::Tcp(tcp), filter, &self.outside, stream)?)
             }
             _ => Err(BuildError::NotImplemented(spec.kind())),
         }

@@ -8,6 +8,7 @@
 mod build;
 mod outside;
 pub mod pods;
+pub mod remote;
 mod sieve;
 
 pub use build::{BuildError, Sources, Wish};
