@@ -5,6 +5,10 @@
 pub mod exposition;
 #[path = "../../src/source/pods/metrics/exposition/tests/reference.rs"]
 pub mod reference;
+#[path = "../../src/source/remote/sse.rs"]
+pub mod sse;
+#[path = "../../src/source/remote/tests/sse_reference.rs"]
+pub mod sse_reference;
 #[path = "../../src/record/time.rs"]
 pub mod time;
 

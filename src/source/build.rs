@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex::bytes::{RegexSet, RegexSetBuilder};
-
 use super::pods::metrics::{MetricsHub, PodMetrics, PodMetricsConfig};
 use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
-use super::{Outside, Source, Visible};
+use super::remote::{Remote, RemoteSpec};
+use super::{Outside, Sieve, Source, Visible};
 use crate::api::duration::DurationError;
 use crate::api::pattern::PatternError;
 use crate::api::source::{METRICS_INTERVAL, SignalObjects};
@@ -20,8 +19,14 @@ use crate::telemetry::Metrics;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The source exists in the schema only.
-    #[error("the source {} is not implemented in this version; use podLogs, podMetrics or podSignals", .0.map_or("(none)", SourceKind::as_str))]
+    #[error("the source {} is not implemented in this version; use podLogs, podMetrics, podSignals, http, webSocket or tcp", .0.map_or("(none)", SourceKind::as_str))]
     NotImplemented(Option<SourceKind>),
+    /// The operator's configuration does not allow what it would reach.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// An address cannot be read.
+    #[error("the address cannot be read: {0}")]
+    Address(String),
     /// A pattern does not compile.
     #[error(transparent)]
     Pattern(#[from] PatternError),
@@ -85,12 +90,13 @@ impl Sources {
     /// # Errors
     /// [`BuildError`] where a pattern or time is wrong, or the kind is not implemented.
     pub fn build(&self, spec: &SourceSpec, filter: &FilterSpec, wish: Wish<'_>) -> Result<Arc<dyn Source>, BuildError> {
-        let Wish { visible, now, .. } = wish;
+        let Wish { visible, now, stream } = wish;
         let pods = || self.pods.as_ref().ok_or(BuildError::NoCluster);
         match spec {
             SourceSpec { pod_logs: Some(logs), .. } if spec.kind() == Some(SourceKind::PodLogs) => {
-                let config = pod_logs(logs, filter, visible, now)?;
-                Ok(PodLogs::new(Arc::clone(pods()?), config))
+                let hub = pods()?;
+                let config = pod_logs(logs, filter, hub, visible, now)?;
+                Ok(PodLogs::new(Arc::clone(hub), config))
             }
             SourceSpec { pod_signals: Some(signals), .. } if spec.kind() == Some(SourceKind::PodSignals) => {
                 Ok(PodSignals::new(Arc::clone(pods()?.index()), pod_signals(signals, visible)?))
@@ -98,6 +104,15 @@ impl Sources {
             SourceSpec { pod_metrics: Some(metrics), .. } if spec.kind() == Some(SourceKind::PodMetrics) => {
                 let hub = self.metrics.as_ref().ok_or(BuildError::NoMetrics)?;
                 Ok(PodMetrics::new(Arc::clone(hub), pod_metrics(metrics, visible)?))
+            }
+            SourceSpec { http: Some(http), .. } if spec.kind() == Some(SourceKind::Http) => {
+                Ok(Remote::new(RemoteSpec::Http(http), filter, &self.outside, stream)?)
+            }
+            SourceSpec { web_socket: Some(socket), .. } if spec.kind() == Some(SourceKind::WebSocket) => {
+                Ok(Remote::new(RemoteSpec::WebSocket(socket), filter, &self.outside, stream)?)
+            }
+            SourceSpec { tcp: Some(tcp), .. } if spec.kind() == Some(SourceKind::Tcp) => {
+                Ok(Remote::new(RemoteSpec::Tcp(tcp), filter, &self.outside, stream)?)
             }
             _ => Err(BuildError::NotImplemented(spec.kind())),
         }
@@ -138,26 +153,17 @@ fn pod_metrics(spec: &PodMetricsSource, visible: Visible) -> Result<PodMetricsCo
 fn pod_logs(
     spec: &PodLogsSource,
     filter: &FilterSpec,
+    hub: &FollowHub,
     visible: Visible,
     now: Time,
 ) -> Result<PodLogsConfig, BuildError> {
+    let limit = LineLimit(hub.line_limit().0.min(spec.max_line_bytes as usize));
     Ok(PodLogsConfig {
         selection: spec.selection.compile()?,
         visible,
-        include: pattern_set(&filter.include)?,
-        exclude: pattern_set(&filter.exclude)?,
-        line_limit: LineLimit(spec.max_line_bytes as usize),
+        sieve: Sieve::new(filter, limit, hub.metrics())?,
         start: start_of(spec.start.as_ref(), spec.previous, now)?,
     })
-}
-
-fn pattern_set(patterns: &[String]) -> Result<Option<RegexSet>, regex::Error> {
-    /// How large a compiled filter may become, in bytes: patterns come from outside.
-    const COMPILED_BYTES: usize = 4 * 1024 * 1024;
-    if patterns.is_empty() {
-        return Ok(None);
-    }
-    RegexSetBuilder::new(patterns).size_limit(COMPILED_BYTES).build().map(Some)
 }
 
 fn start_of(start: Option<&StartSpec>, previous: bool, now: Time) -> Result<From, BuildError> {

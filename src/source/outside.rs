@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::remote::{HostPattern, ListenPattern};
 use crate::api::{NoSecrets, SecretReader};
 use crate::telemetry::Metrics;
 
@@ -15,11 +16,11 @@ pub struct OutsidePolicy {
     /// The folders below which files may be read, after links are resolved.
     pub files: Allowed<PathBuf>,
     /// The hosts to which connections may be made, as `host`, `host:port`, `*.example.com` or `*.example.com:443`.
-    pub hosts: Allowed<String>,
+    pub hosts: Allowed<HostPattern>,
     /// The socket of the Docker Engine whose containers may be read; none where none may.
     pub docker: Option<PathBuf>,
     /// The addresses on which connections may be accepted, as `host:port` or `host:*`.
-    pub listen: Allowed<String>,
+    pub listen: Allowed<ListenPattern>,
 }
 
 /// A list of what is allowed, or no list.

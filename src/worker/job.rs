@@ -55,6 +55,7 @@ impl JobError {
     pub fn category(&self) -> Category {
         match self {
             Self::Stopping => Category::Unavailable,
+            Self::Source(BuildError::NotAllowed(_)) => Category::Denied,
             Self::Source(_) | Self::Age(_) | Self::NoDisk => Category::Invalid,
         }
     }
