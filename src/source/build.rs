@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex::bytes::{RegexSet, RegexSetBuilder};
-
 use super::pods::metrics::{MetricsHub, PodMetrics, PodMetricsConfig};
 use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
-use super::{Outside, Source, Visible};
+use super::{Outside, Sieve, Source, Visible};
 use crate::api::duration::DurationError;
 use crate::api::pattern::PatternError;
 use crate::api::source::{METRICS_INTERVAL, SignalObjects};
@@ -89,8 +87,9 @@ impl Sources {
         let pods = || self.pods.as_ref().ok_or(BuildError::NoCluster);
         match spec {
             SourceSpec { pod_logs: Some(logs), .. } if spec.kind() == Some(SourceKind::PodLogs) => {
-                let config = pod_logs(logs, filter, visible, now)?;
-                Ok(PodLogs::new(Arc::clone(pods()?), config))
+                let hub = pods()?;
+                let config = pod_logs(logs, filter, hub, visible, now)?;
+                Ok(PodLogs::new(Arc::clone(hub), config))
             }
             SourceSpec { pod_signals: Some(signals), .. } if spec.kind() == Some(SourceKind::PodSignals) => {
                 Ok(PodSignals::new(Arc::clone(pods()?.index()), pod_signals(signals, visible)?))
@@ -138,26 +137,17 @@ fn pod_metrics(spec: &PodMetricsSource, visible: Visible) -> Result<PodMetricsCo
 fn pod_logs(
     spec: &PodLogsSource,
     filter: &FilterSpec,
+    hub: &FollowHub,
     visible: Visible,
     now: Time,
 ) -> Result<PodLogsConfig, BuildError> {
+    let limit = LineLimit(hub.line_limit().0.min(spec.max_line_bytes as usize));
     Ok(PodLogsConfig {
         selection: spec.selection.compile()?,
         visible,
-        include: pattern_set(&filter.include)?,
-        exclude: pattern_set(&filter.exclude)?,
-        line_limit: LineLimit(spec.max_line_bytes as usize),
+        sieve: Sieve::new(filter, limit, hub.metrics())?,
         start: start_of(spec.start.as_ref(), spec.previous, now)?,
     })
-}
-
-fn pattern_set(patterns: &[String]) -> Result<Option<RegexSet>, regex::Error> {
-    /// How large a compiled filter may become, in bytes: patterns come from outside.
-    const COMPILED_BYTES: usize = 4 * 1024 * 1024;
-    if patterns.is_empty() {
-        return Ok(None);
-    }
-    RegexSetBuilder::new(patterns).size_limit(COMPILED_BYTES).build().map(Some)
 }
 
 fn start_of(start: Option<&StartSpec>, previous: bool, now: Time) -> Result<From, BuildError> {

@@ -8,9 +8,11 @@
 mod build;
 mod outside;
 pub mod pods;
+mod sieve;
 
 pub use build::{BuildError, Sources, Wish};
 pub use outside::{Allowed, Outside, OutsidePolicy};
+pub use sieve::Sieve;
 
 use std::sync::Arc;
 

@@ -10,8 +10,9 @@ use super::ending::{explained, violent_end};
 use super::follow::Stage;
 use super::hub::{Attachment, FollowHub, RunStart, Sink};
 use super::info::{PodInfo, Run};
-use super::past::{self, LogCut};
+use super::past;
 use crate::record::{Batch, Event, Level, Origin, Signal, Time};
+use crate::source::Sieve;
 use crate::stream::{BacklogItem, From, LiveStream, SeenWindow, Trail};
 
 use futures::StreamExt;
@@ -41,7 +42,7 @@ pub(super) struct Member {
 pub(super) struct ContainerTask {
     pub hub: Arc<FollowHub>,
     pub stream: Arc<LiveStream>,
-    pub cut: Arc<LogCut>,
+    pub sieve: Arc<Sieve>,
     pub container: String,
     pub seen: watch::Receiver<Seen>,
     /// Where to begin in the run that is there already; later runs are followed from their first line.
@@ -103,7 +104,7 @@ impl ContainerTask {
             _ => None,
         };
         let start = if past.is_some() { RunStart::Now } else { RunStart::Beginning };
-        let sink = Arc::new(StreamSink::new(Arc::clone(&self.stream), Arc::clone(&self.cut)));
+        let sink = Arc::new(StreamSink::new(Arc::clone(&self.stream), Arc::clone(&self.sieve)));
         // What comes while the past is read has to wait for it.
         sink.hold();
         let attachment = self.hub.attach(&origin, run, start, Arc::clone(&sink) as Arc<dyn Sink>);
@@ -144,7 +145,7 @@ impl ContainerTask {
     async fn publish_past(&self, from: From) -> Trail {
         let mut trail = Trail::default();
         let Some(member) = self.member.borrow().clone() else { return trail };
-        let mut items = past::of_member(Arc::clone(&self.hub), member, Arc::clone(&self.cut), from);
+        let mut items = past::of_member(Arc::clone(&self.hub), member, Arc::clone(&self.sieve), from);
         while let Some(item) = items.next().await {
             match item {
                 BacklogItem::Records(batch) => {
@@ -193,10 +194,10 @@ async fn run_over(mut seen: watch::Receiver<Seen>, container: &str, run: &Run) {
     let _ = seen.wait_for(over).await;
 }
 
-/// Puts what a follow brings into a stream, cut to what the subscription wants.
+/// Puts what a follow brings into a stream, sieved.
 struct StreamSink {
     stream: Arc<LiveStream>,
-    cut: Arc<LogCut>,
+    sieve: Arc<Sieve>,
     state: Mutex<SinkState>,
 }
 
@@ -210,8 +211,8 @@ enum SinkState {
 }
 
 impl StreamSink {
-    fn new(stream: Arc<LiveStream>, cut: Arc<LogCut>) -> Self {
-        Self { stream, cut, state: Mutex::new(SinkState::Live) }
+    fn new(stream: Arc<LiveStream>, sieve: Arc<Sieve>) -> Self {
+        Self { stream, sieve, state: Mutex::new(SinkState::Live) }
     }
 
     fn hold(&self) {
@@ -253,7 +254,7 @@ impl StreamSink {
 
 impl Sink for StreamSink {
     fn records(&self, batch: &Arc<Batch>) {
-        if let Some(batch) = self.cut.apply(batch) {
+        if let Some(batch) = self.sieve.apply(batch) {
             self.take(&mut self.state.lock(), &batch);
         }
     }

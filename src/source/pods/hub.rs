@@ -91,7 +91,8 @@ impl FollowHub {
         self.config.line_limit
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 

@@ -15,12 +15,11 @@ use super::container::{ContainerTask, First, Member, Seen};
 use super::hub::FollowHub;
 use super::index::PodChange;
 use super::info::PodInfo;
-use super::past::{self, LogCut};
+use super::past;
 use crate::api::CompiledSelection;
-use crate::record::{ContainerKind, Event, Level, LineLimit, Origin, Signal, Time};
-use crate::source::{Source, Visible};
+use crate::record::{ContainerKind, Event, Level, Origin, Signal, Time};
+use crate::source::{Sieve, Source, Visible};
 use crate::stream::{Backlog, BacklogItem, BacklogStream, From, LiveStream};
-use crate::telemetry::{Dropped, DroppedLabels};
 
 /// How many containers' pasts are read at the same time.
 const PASTS: usize = 8;
@@ -34,12 +33,8 @@ pub struct PodLogsConfig {
     pub selection: CompiledSelection,
     /// Narrows the selection.
     pub visible: Visible,
-    /// Keep lines that match one of these, where there are any.
-    pub include: Option<regex::bytes::RegexSet>,
-    /// Drop lines that match one of these.
-    pub exclude: Option<regex::bytes::RegexSet>,
-    /// Cut lines to this.
-    pub line_limit: LineLimit,
+    /// What is kept of the lines.
+    pub sieve: Sieve,
     /// Where to begin in containers that run already.
     pub start: From,
 }
@@ -49,7 +44,7 @@ pub struct PodLogs {
     hub: Arc<FollowHub>,
     selection: CompiledSelection,
     visible: Visible,
-    cut: Arc<LogCut>,
+    sieve: Arc<Sieve>,
     start: From,
     containers: Mutex<HashMap<ContainerKey, Followed>>,
     targets: watch::Sender<usize>,
@@ -67,20 +62,11 @@ struct Followed {
 impl PodLogs {
     /// A source that has not begun yet.
     pub fn new(hub: Arc<FollowHub>, config: PodLogsConfig) -> Arc<Self> {
-        let limit = LineLimit(config.line_limit.0.min(hub.line_limit().0));
-        let dropped = |reason| hub.metrics().dropped.get_or_create_owned(&DroppedLabels { reason });
-        let cut = LogCut {
-            include: config.include,
-            exclude: config.exclude,
-            limit,
-            filtered: dropped(Dropped::Filtered),
-            truncated: dropped(Dropped::Truncated),
-        };
         Arc::new(Self {
             hub,
             selection: config.selection,
             visible: config.visible,
-            cut: Arc::new(cut),
+            sieve: Arc::new(config.sieve),
             start: config.start,
             containers: Mutex::default(),
             targets: watch::channel(0).0,
@@ -154,7 +140,7 @@ impl PodLogs {
                 spawn(ContainerTask {
                     hub: Arc::clone(&self.hub),
                     stream: Arc::clone(stream),
-                    cut: Arc::clone(&self.cut),
+                    sieve: Arc::clone(&self.sieve),
                     container: container.name.clone(),
                     seen: receiver,
                     first,
@@ -283,7 +269,7 @@ impl Backlog for PodLogsPast {
             let pasts = logs
                 .members()
                 .into_iter()
-                .map(move |member| past::of_member(Arc::clone(&logs.hub), member, Arc::clone(&logs.cut), from));
+                .map(move |member| past::of_member(Arc::clone(&logs.hub), member, Arc::clone(&logs.sieve), from));
             stream::iter(pasts).flatten_unordered(PASTS).boxed()
         })
         .flatten()

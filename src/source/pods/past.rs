@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures::stream;
 use futures::{Stream, StreamExt};
-use prometheus_client::metrics::counter::Counter;
 
 use super::container::Member;
 use super::follow::{Backoff, END_LINES, Stage};
@@ -15,6 +14,7 @@ use super::info::{Run, RunFate};
 use super::log_api::{ContainerLog, LogAsk, LogBody, LogError};
 use super::parse::LogParser;
 use crate::record::{Batch, Event, Level, Line, LineLimit, Origin, Signal, Time};
+use crate::source::Sieve;
 use crate::stream::{BacklogItem, From, SeenWindow, Start, Trail};
 use crate::telemetry::Category;
 
@@ -24,51 +24,11 @@ const READY: Duration = Duration::from_secs(10);
 /// How often a broken request is taken up again without progress.
 const ATTEMPTS: u32 = 10;
 
-/// What a subscription keeps of the lines: its filter and its longest line.
-#[derive(Debug)]
-pub(super) struct LogCut {
-    /// Keep lines that match one of these, where there are any.
-    pub include: Option<regex::bytes::RegexSet>,
-    /// Drop lines that match one of these.
-    pub exclude: Option<regex::bytes::RegexSet>,
-    /// Cut lines to this.
-    pub limit: LineLimit,
-    /// Counts lines that are not kept.
-    pub filtered: Counter,
-    /// Counts lines that lost their tails.
-    pub truncated: Counter,
-}
-
-impl LogCut {
-    /// The lines that are kept; the batch itself where that is all of them.
-    pub fn apply(&self, batch: &Arc<Batch>) -> Option<Arc<Batch>> {
-        let kept = if self.include.is_none() && self.exclude.is_none() {
-            Arc::clone(batch)
-        } else {
-            let kept = batch.retain(|_, text| self.keeps(text));
-            let left = kept.as_ref().map_or(0, |kept| kept.len());
-            self.filtered.inc_by((batch.len() - left) as u64);
-            kept?
-        };
-        let kept = kept.clip(self.limit);
-        let truncated = kept.lines().iter().filter(|line| line.truncated).count();
-        if truncated > 0 {
-            self.truncated.inc_by(truncated as u64);
-        }
-        Some(kept)
-    }
-
-    fn keeps(&self, text: &[u8]) -> bool {
-        self.include.as_ref().is_none_or(|set| set.is_match(text))
-            && !self.exclude.as_ref().is_some_and(|set| set.is_match(text))
-    }
-}
-
 /// The past of one container.
 pub(super) fn of_member(
     hub: Arc<FollowHub>,
     member: Member,
-    cut: Arc<LogCut>,
+    sieve: Arc<Sieve>,
     from: From,
 ) -> impl Stream<Item = BacklogItem> + Send + Unpin + 'static {
     stream::once(async move {
@@ -82,8 +42,8 @@ pub(super) fn of_member(
         }
         let present = from.start != Start::Now;
         let previous = (from.previous && member.run.restarts > 0).then(|| previous_origin(&member.origin));
-        let previous = previous.map(|origin| PastLog::new(&hub, origin, Arc::clone(&cut), from, None));
-        let present = present.then(|| PastLog::new(&hub, member.origin, cut, from, Some(member.run)));
+        let previous = previous.map(|origin| PastLog::new(&hub, origin, Arc::clone(&sieve), from, None));
+        let present = present.then(|| PastLog::new(&hub, member.origin, sieve, from, Some(member.run)));
         let logs = stream::iter(previous.into_iter().chain(present));
         logs.map(PastLog::into_stream).flatten().boxed()
     })
@@ -173,7 +133,7 @@ struct PastLog {
     way: Way,
     log: ContainerLog,
     limit: LineLimit,
-    cut: Arc<LogCut>,
+    sieve: Arc<Sieve>,
     from: From,
     which: Which,
     trail: Trail,
@@ -186,14 +146,14 @@ struct PastLog {
 }
 
 impl PastLog {
-    fn new(hub: &Arc<FollowHub>, origin: Arc<Origin>, cut: Arc<LogCut>, from: From, run: Option<Run>) -> Self {
+    fn new(hub: &Arc<FollowHub>, origin: Arc<Origin>, sieve: Arc<Sieve>, from: From, run: Option<Run>) -> Self {
         Self {
             hub: Arc::clone(hub),
             run,
             way: Way::Open,
             log: hub.log(&origin),
             limit: hub.line_limit(),
-            cut,
+            sieve,
             from,
             which: Which::Previous,
             trail: Trail::default(),
@@ -287,7 +247,7 @@ impl PastLog {
             Start::At(time) => new.retain(|line: &Line, _| line.time >= time),
             _ => Some(new),
         };
-        if let Some(kept) = wanted.and_then(|wanted| self.cut.apply(&wanted)) {
+        if let Some(kept) = wanted.and_then(|wanted| self.sieve.apply(&wanted)) {
             self.ready.push_back(BacklogItem::Records(kept));
         }
     }
@@ -357,23 +317,6 @@ mod tests {
         let mut last = LastLine::of(&batch(&[(9, "end"), (9, "end")])).unwrap();
         assert_eq!(last.reached(&batch(&[(8, "a"), (9, "end")])), Reached::NotYet);
         assert_eq!(last.reached(&batch(&[(9, "end")])), Reached::Yes);
-    }
-
-    #[test]
-    fn lines_that_are_left_out_or_cut_are_counted() {
-        let set = |pattern| regex::bytes::RegexSet::new([pattern]).ok();
-        let cut = LogCut {
-            include: set("a"),
-            exclude: set("z"),
-            limit: LineLimit(3),
-            filtered: Counter::default(),
-            truncated: Counter::default(),
-        };
-        let applied = |lines: &[(i64, &str)]| cut.apply(&Arc::new(batch(lines))).map_or(0, |kept| kept.len());
-        assert_eq!(applied(&[(1, "a"), (2, "b"), (3, "az"), (4, "aaaa")]), 2);
-        assert_eq!((cut.filtered.get(), cut.truncated.get()), (2, 1));
-        assert_eq!(applied(&[(5, "b"), (6, "c")]), 0);
-        assert_eq!((cut.filtered.get(), cut.truncated.get()), (4, 1));
     }
 
     #[test]
