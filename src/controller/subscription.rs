@@ -158,7 +158,7 @@ fn materialise(subscription: &StreamSubscription, name: &StreamName, context: &C
         Err(error) => {
             let reason = match error {
                 JobError::Source(BuildError::NotImplemented(_)) => reason::NOT_IMPLEMENTED,
-                JobError::NoDisk => reason::NOT_ALLOWED,
+                JobError::NoDisk | JobError::Source(BuildError::NotAllowed(_)) => reason::NOT_ALLOWED,
                 _ => reason::INVALID,
             };
             let why = "The subscription was changed into one that cannot be used.";

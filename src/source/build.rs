@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::containers::{Containers, ContainersConfig};
 use super::pods::metrics::{MetricsHub, PodMetrics, PodMetricsConfig};
 use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
 use super::{Outside, Sieve, Source, Visible};
 use crate::api::duration::DurationError;
-use crate::api::pattern::PatternError;
-use crate::api::source::{METRICS_INTERVAL, SignalObjects};
+use crate::api::pattern::{NamePattern, PatternError};
+use crate::api::source::{ContainersSource, METRICS_INTERVAL, SignalObjects};
 use crate::api::{FilterSpec, PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
 use crate::record::{LineLimit, Time};
 use crate::stream::{From, Start, StreamName};
@@ -18,8 +19,11 @@ use crate::telemetry::Metrics;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The source exists in the schema only.
-    #[error("the source {} is not implemented in this version; use podLogs, podMetrics or podSignals", .0.map_or("(none)", SourceKind::as_str))]
+    #[error("the source {} is not implemented in this version; use podLogs, podMetrics, podSignals or containers", .0.map_or("(none)", SourceKind::as_str))]
     NotImplemented(Option<SourceKind>),
+    /// The operator's configuration does not allow what it would reach.
+    #[error("{0}")]
+    NotAllowed(String),
     /// A pattern does not compile.
     #[error(transparent)]
     Pattern(#[from] PatternError),
@@ -98,9 +102,27 @@ impl Sources {
                 let hub = self.metrics.as_ref().ok_or(BuildError::NoMetrics)?;
                 Ok(PodMetrics::new(Arc::clone(hub), pod_metrics(metrics, visible)?))
             }
+            SourceSpec { containers: Some(spec_of), .. } if spec.kind() == Some(SourceKind::Containers) => {
+                Ok(Containers::new(containers(spec_of, filter, &self.outside)?))
+            }
             _ => Err(BuildError::NotImplemented(spec.kind())),
         }
     }
+}
+
+fn containers(spec: &ContainersSource, filter: &FilterSpec, outside: &Outside) -> Result<ContainersConfig, BuildError> {
+    let socket = outside.policy.docker.clone().ok_or_else(|| {
+        BuildError::NotAllowed(
+            "containers may not be read; name the socket of a Docker Engine in the configuration of Weir itself".into(),
+        )
+    })?;
+    Ok(ContainersConfig {
+        socket,
+        names: spec.names.iter().map(|name| NamePattern::parse(name)).collect::<Result<_, _>>()?,
+        tail_lines: u64::from(spec.tail_lines),
+        sieve: Sieve::new(filter, LineLimit(spec.max_line_bytes as usize), &outside.metrics)?,
+        metrics: Arc::clone(&outside.metrics),
+    })
 }
 
 fn pod_signals(spec: &PodSignalsSource, visible: Visible) -> Result<PodSignalsConfig, BuildError> {
