@@ -10,6 +10,7 @@
 //! | 5 | [`controller`] | objects from a cluster: validate, materialise, report status | byte handling |
 //! | 4 | [`worker`] | supervisor: specs in, running sources and observed state out; sharing, backoff | protocols |
 //! | 3 | [`source`] | one folder or file per kind of source | keys, rules |
+//! | 3 | [`health`] | checks of other systems, the machine's resources, the heartbeat | receivers of alerts |
 //! | 3 | [`access`] | keys, grants, the authoriser | sources |
 //! | 2 | [`stream`] | the ring, cursors, resuming, the catalogue of live streams | Kubernetes, HTTP |
 //! | 1 | [`record`] | records, origins, signals, the line cutter, the wire encoders | async |
@@ -25,6 +26,7 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod endpoint;
+pub mod health;
 pub mod record;
 pub mod source;
 pub mod stream;

@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("worker", 4),
     ("source", 3),
     ("rule", 3),
+    ("health", 3),
     ("access", 3),
     ("stream", 2),
     ("record", 1),

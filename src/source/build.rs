@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::containers::{Containers, ContainersConfig};
 use super::pods::metrics::{MetricsHub, PodMetrics, PodMetricsConfig};
 use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
 use super::remote::{Remote, RemoteSpec};
 use super::{Outside, Sieve, Source, Visible};
 use crate::api::duration::DurationError;
-use crate::api::pattern::PatternError;
-use crate::api::source::{METRICS_INTERVAL, SignalObjects};
+use crate::api::pattern::{NamePattern, PatternError};
+use crate::api::source::{ContainersSource, METRICS_INTERVAL, SignalObjects};
 use crate::api::{FilterSpec, PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
 use crate::record::{LineLimit, Time};
 use crate::stream::{From, Start, StreamName};
@@ -19,7 +20,7 @@ use crate::telemetry::Metrics;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The source exists in the schema only.
-    #[error("the source {} is not implemented in this version; use podLogs, podMetrics, podSignals, http, webSocket or tcp", .0.map_or("(none)", SourceKind::as_str))]
+    #[error("the source {} is not implemented in this version; use podLogs, podMetrics, podSignals, containers, http, webSocket or tcp", .0.map_or("(none)", SourceKind::as_str))]
     NotImplemented(Option<SourceKind>),
     /// The operator's configuration does not allow what it would reach.
     #[error("{0}")]
@@ -114,9 +115,27 @@ impl Sources {
             SourceSpec { tcp: Some(tcp), .. } if spec.kind() == Some(SourceKind::Tcp) => {
                 Ok(Remote::new(RemoteSpec::Tcp(tcp), filter, &self.outside, stream)?)
             }
+            SourceSpec { containers: Some(spec_of), .. } if spec.kind() == Some(SourceKind::Containers) => {
+                Ok(Containers::new(containers(spec_of, filter, &self.outside)?))
+            }
             _ => Err(BuildError::NotImplemented(spec.kind())),
         }
     }
+}
+
+fn containers(spec: &ContainersSource, filter: &FilterSpec, outside: &Outside) -> Result<ContainersConfig, BuildError> {
+    let socket = outside.policy.docker.clone().ok_or_else(|| {
+        BuildError::NotAllowed(
+            "containers may not be read; name the socket of a Docker Engine in the configuration of Weir itself".into(),
+        )
+    })?;
+    Ok(ContainersConfig {
+        socket,
+        names: spec.names.iter().map(|name| NamePattern::parse(name)).collect::<Result<_, _>>()?,
+        tail_lines: u64::from(spec.tail_lines),
+        sieve: Sieve::new(filter, LineLimit(spec.max_line_bytes as usize), &outside.metrics)?,
+        metrics: Arc::clone(&outside.metrics),
+    })
 }
 
 fn pod_signals(spec: &PodSignalsSource, visible: Visible) -> Result<PodSignalsConfig, BuildError> {

@@ -6,6 +6,7 @@
 //! To add one: a folder or file here with a type that is a [`Source`], and its line in [`Sources::build`].
 
 mod build;
+mod containers;
 mod outside;
 pub mod pods;
 pub mod remote;

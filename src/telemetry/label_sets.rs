@@ -2,7 +2,7 @@
 
 use super::{
     AuthFailure, Category, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind, Outcome, Queue, Readiness,
-    Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind,
+    Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind, Watched,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 
@@ -34,6 +34,15 @@ labels! {
     HistoryDiskLabels {
         /// What became of them.
         outcome: HistoryDiskOutcome,
+    }
+}
+labels! {
+    /// Labels of a check of the machine or a neighbour.
+    HealthLabels {
+        /// What was checked.
+        watched: Watched,
+        /// How it ended.
+        outcome: Outcome,
     }
 }
 labels! {

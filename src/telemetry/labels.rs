@@ -137,6 +137,18 @@ label! {
 }
 
 label! {
+    /// What of the machine and its neighbours is watched.
+    Watched {
+        /// Another system, asked over HTTP.
+        SystemCheck = "system_check",
+        /// The machine's own resources.
+        Resources = "resources",
+        /// A sign of life, sent over HTTP.
+        Heartbeat = "heartbeat",
+    }
+}
+
+label! {
     /// A page of a kubelet's metrics.
     ScrapedPage {
         /// `/metrics/cadvisor`

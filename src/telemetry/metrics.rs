@@ -1,13 +1,13 @@
 //! Every counter that Weir keeps about itself.
 
 use super::label_sets::{
-    AuthFailureLabels, DroppedLabels, HistoryDiskLabels, HistoryLabels, KindLabels, ObjectLabels, QueueLabels,
-    ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels, ScrapedPageLabels, ServiceLabels,
-    TransportLabels, UpstreamLabels, VersionLabels,
+    AuthFailureLabels, DroppedLabels, HealthLabels, HistoryDiskLabels, HistoryLabels, KindLabels, ObjectLabels,
+    QueueLabels, ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels, ScrapedPageLabels,
+    ServiceLabels, TransportLabels, UpstreamLabels, VersionLabels,
 };
 use super::{
     AuthFailure, Category, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind, Outcome, Queue, Readiness,
-    Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind, process::Process,
+    Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind, Watched, process::Process,
 };
 use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -69,6 +69,10 @@ pub struct Metrics {
     pub scraped_bytes: Counter,
     /// Lines of such pages that were left out: not readable, or of more names than are kept.
     pub scrape_refused_lines: Counter,
+    /// Checks of the machine and its neighbours, and heartbeats, by how they ended.
+    pub health_checks: Family<HealthLabels, Counter>,
+    /// Findings of such checks that found no room where they wait; each is found again.
+    pub health_findings_refused: Counter,
     /// Clients connected now.
     pub connections: Family<TransportLabels, Gauge>,
     /// Connections that may be open at the same time.
@@ -161,6 +165,8 @@ impl Metrics {
                 scrape_duration: durations(r, "scrape_duration", "Time of one scrape of a node"),
                 scraped_bytes: add_with_unit(r, "scraped", Unit::Bytes, "Pages that were scraped"),
                 scrape_refused_lines: add(r, "scrape_refused_lines", "Lines of scraped pages that were left out"),
+                health_checks: add(r, "health_checks", "System checks, measurements and heartbeats, by outcome"),
+                health_findings_refused: add(r, "health_findings_refused", "Findings that found no room to wait"),
                 connections: add(r, "connections", "Clients connected now, by transport"),
                 connections_limit: add(r, "connections_limit", "Connections that may be open at the same time"),
                 connections_refused: add(r, "connections_refused", "Connections turned away at a cap"),
@@ -279,6 +285,11 @@ impl Metrics {
             drop(self.scrape_duration.get_or_create(&ScrapedPageLabels { page }));
             for &outcome in Outcome::ALL {
                 drop(self.scrapes.get_or_create(&ScrapeLabels { page, outcome }));
+            }
+        }
+        for &watched in Watched::ALL {
+            for &outcome in Outcome::ALL {
+                drop(self.health_checks.get_or_create(&HealthLabels { watched, outcome }));
             }
         }
         for &controller in Kind::ALL {

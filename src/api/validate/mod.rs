@@ -30,6 +30,7 @@ pub const IMPLEMENTED_SOURCES: &[SourceKind] = &[
     SourceKind::Http,
     SourceKind::WebSocket,
     SourceKind::Tcp,
+    SourceKind::Containers,
 ];
 /// The receivers that exist. A new one adds its line here.
 pub const IMPLEMENTED_RECEIVERS: &[ReceiverKind] = &[];

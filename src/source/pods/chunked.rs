@@ -8,7 +8,7 @@ const MOST_EXTRA: usize = 16 * 1024;
 /// Why a body is not chunked as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer's chunks are malformed: {0}")]
-pub(super) struct ChunkError(&'static str);
+pub(in crate::source) struct ChunkError(&'static str);
 
 /// Takes the coding off. Holds nothing but its place.
 #[derive(Debug)]

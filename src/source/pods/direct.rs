@@ -39,7 +39,7 @@ pub(super) struct InPieces;
 
 /// Why a request could not be sent, or its answer not be understood.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DirectError {
+pub(in crate::source) enum DirectError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Io(#[from] io::Error),
@@ -55,7 +55,7 @@ pub(super) enum DirectError {
 ///
 /// # Errors
 /// [`DirectError`] where the connection breaks or the answer is not HTTP/1.1.
-pub(super) async fn send<T>(mut io: T, request: &Request<()>) -> Result<Response<DirectBody<T>>, DirectError>
+pub(in crate::source) async fn send<T>(mut io: T, request: &Request<()>) -> Result<Response<DirectBody<T>>, DirectError>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin,
 {
@@ -189,7 +189,7 @@ impl Framing {
 
 /// The body of an answer, and the connection that it comes on: dropping it closes the connection.
 #[derive(Debug)]
-pub(super) struct DirectBody<T> {
+pub(in crate::source) struct DirectBody<T> {
     io: T,
     read: BytesMut,
     framing: Framing,

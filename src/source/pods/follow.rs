@@ -31,7 +31,7 @@ pub(super) enum Stage {
 
 /// How many lines from the end tell where a follow begins: more than one, because lines of two writers may stand
 /// a little out of order.
-pub(super) const END_LINES: u64 = 16;
+pub(in crate::source) const END_LINES: u64 = 16;
 
 /// The first wait before connecting again.
 const BACKOFF: Duration = Duration::from_millis(200);
@@ -356,7 +356,7 @@ impl Pace {
 }
 
 /// Growing waits with jitter (between half and all of the wait).
-pub(super) struct Backoff {
+pub(in crate::source) struct Backoff {
     next: Duration,
     max: Duration,
 }

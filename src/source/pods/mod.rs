@@ -12,7 +12,7 @@
 
 mod chunked;
 mod container;
-mod direct;
+pub(super) mod direct;
 mod ending;
 mod follow;
 mod hub;
@@ -22,10 +22,11 @@ mod log_api;
 mod log_client;
 mod logs;
 pub mod metrics;
-mod parse;
+pub(super) mod parse;
 mod past;
 mod signals;
 
+pub(super) use follow::{Backoff, END_LINES};
 pub use hub::{FollowHub, HubConfig};
 pub use index::{IndexConfig, IndexScope, PodIndex};
 pub use info::{ContainerInfo, Ending, PodFailure, PodInfo, Run, RunFate};

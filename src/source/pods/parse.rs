@@ -12,7 +12,7 @@ const PART: usize = 16 * 1024;
 
 /// Turns one answer of the log endpoint into batches.
 #[derive(Debug)]
-pub(super) struct LogParser {
+pub(in crate::source) struct LogParser {
     origin: Arc<Origin>,
     cutter: LineCutter,
     times: TimeParser,
