@@ -11,6 +11,7 @@
 //! | 4 | [`worker`] | supervisor: specs in, running sources and observed state out; sharing, backoff | protocols |
 //! | 3 | [`source`] | one folder or file per kind of source | keys, rules |
 //! | 3 | [`access`] | keys, grants, the authoriser | sources |
+//! | 3 | [`rule`] | what is watched for in records, and who is told | sources, keys |
 //! | 2 | [`stream`] | the ring, cursors, resuming, the catalogue of live streams | Kubernetes, HTTP |
 //! | 1 | [`record`] | records, origins, signals, the line cutter, the wire encoders | async |
 //! | 1 | [`api`] | the objects: schema, defaults, pure validation | I/O |
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod controller;
 pub mod endpoint;
 pub mod record;
+pub mod rule;
 pub mod source;
 pub mod stream;
 pub mod telemetry;

@@ -25,7 +25,17 @@ use super::{DurationText, SecretKeyRef, SourceKind, SourceSpec, TimeText};
 /// The sources that exist. A new one adds its line here.
 pub const IMPLEMENTED_SOURCES: &[SourceKind] = &[SourceKind::PodLogs, SourceKind::PodMetrics, SourceKind::PodSignals];
 /// The receivers that exist. A new one adds its line here.
-pub const IMPLEMENTED_RECEIVERS: &[ReceiverKind] = &[];
+pub const IMPLEMENTED_RECEIVERS: &[ReceiverKind] = &[
+    ReceiverKind::Stdout,
+    ReceiverKind::Webhook,
+    ReceiverKind::Slack,
+    ReceiverKind::Discord,
+    ReceiverKind::Telegram,
+    ReceiverKind::PagerDuty,
+    ReceiverKind::Ntfy,
+    ReceiverKind::Email,
+    ReceiverKind::SendGrid,
+];
 
 /// One thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
