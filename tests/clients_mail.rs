@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir::api::{SecretError, SecretKeyRef, SecretReader};
 use weir::record::{Batch, Origin, Time};
-use weir::rule::{Reach, ReceiverName, Receivers, ReceiversConfig, RetryPolicy, RuleSet, Watch, WatchContext};
+use weir::rule::{Reach, ReceiverName, Receivers, ReceiversConfig, RetryPolicy, RuleSet, Subject, Watch, WatchContext};
 use weir::stream::{LiveStream, RingLimits, StreamName};
 use weir::telemetry::{AlertKind, AlertLabels, AlertOutcome, Metrics};
 
@@ -105,6 +105,7 @@ impl Office {
         let context = WatchContext {
             identity: "weir-0".into(),
             stream: StreamName::new("shop", "carts"),
+            subject: Subject::Records,
             receivers,
             firings: broadcast::channel(1).0,
         };

@@ -29,7 +29,7 @@ use crate::endpoint::routes::routes;
 use crate::endpoint::services::Services;
 use crate::endpoint::{Drain, Drained, Server};
 use crate::record::Time;
-use crate::rule::{Reach, Receivers, ReceiversConfig};
+use crate::rule::{Receivers, ReceiversConfig};
 use crate::source::pods::metrics::MetricsHub;
 use crate::source::pods::{FollowHub, IndexScope, PodIndex};
 use crate::source::{Outside, Sources};
@@ -135,7 +135,8 @@ fn start(
     }))
 }
 
-/// What tells receivers of the rules that fire. In a cluster it reaches the public services alone.
+/// What tells receivers of the rules that fire. It reaches the public services, and what the
+/// options name.
 fn alarms(
     config: &RunConfig,
     clients: &Clients,
@@ -143,7 +144,7 @@ fn alarms(
     tasks: &Tasks,
 ) -> Result<Arc<Alarms>, CliError> {
     let receivers = Receivers::new(
-        ReceiversConfig::new(Reach::public_and(|_, _| false)),
+        ReceiversConfig::new(config.alerts.clone()),
         Arc::new(ClusterSecrets::new(clients.watches.clone())),
         Arc::clone(metrics),
         tasks.tracker.clone(),

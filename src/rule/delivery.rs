@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::alert::Alert;
 use super::error::Failure;
 use super::ledger::{Ledger, Standing};
-use super::receiver::{Parcel, Secrets, Telling, kind_of, pack, secret_refs};
+use super::receiver::{Secrets, Telling, kind_of, pack, secret_refs};
 use super::receivers::{Post, ReceiverName};
 use crate::api::AlertReceiverSpec;
 use crate::record::Time;
@@ -138,17 +138,18 @@ impl Courier {
 
     async fn attempt(&self, spec: &AlertReceiverSpec, alert: &Alert) -> Result<(), Failure> {
         let timeout = self.post.config.timeout;
-        let parcel = tokio::time::timeout(timeout, self.pack(spec, alert)).await;
-        let parcel = parcel.unwrap_or(Err(Failure::Timeout(timeout)))?;
-        self.post.carriers.carry(parcel, timeout).await
+        let read = tokio::time::timeout(timeout, self.read_secrets(spec)).await;
+        let secrets = read.unwrap_or(Err(Failure::Timeout(timeout)))?;
+        let parcel = pack(spec, &secrets, Telling { alert, receiver: &self.name.name, now: Time::now() })?;
+        self.post.carriers.carry(parcel, timeout).await.map_err(|failure| secrets.hide_in(failure))
     }
 
-    async fn pack(&self, spec: &AlertReceiverSpec, alert: &Alert) -> Result<Parcel, Failure> {
+    async fn read_secrets(&self, spec: &AlertReceiverSpec) -> Result<Secrets, Failure> {
         let mut secrets = Secrets::default();
         for reference in secret_refs(spec) {
             secrets.insert(reference.clone(), self.post.secrets.read(&self.name.namespace, reference).await?);
         }
-        pack(spec, &secrets, Telling { alert, receiver: &self.name.name, now: Time::now() })
+        Ok(secrets)
     }
 
     fn put_off(&self, alert: &Alert, failures: u32, failure: &Failure, wait: Duration) {

@@ -5,6 +5,7 @@
 //! TLS, and what the operator's configuration names. Redirects are never followed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -59,7 +60,7 @@ impl Reach {
             return Ok(());
         }
         let remedy = "the receiver's host is not one that this operator sends alerts to; use the public service, or let the \
-                      operator's configuration name the host";
+                      operator's option --alert-hosts (config.alertHosts of the chart) name the host";
         Err(Failure::NotAllowed(remedy.to_owned()))
     }
 
@@ -106,6 +107,50 @@ fn is_never(address: IpAddr) -> bool {
                 || METADATA_V4.contains(&v4)
         }
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast() || v6 == METADATA_V6,
+    }
+}
+
+/// A host that somebody names: `host`, `host:port`, and `*.example.com` for all below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedHost {
+    host: String,
+    /// Whether those below it are meant.
+    below: bool,
+    port: Option<u16>,
+}
+
+/// Why a text names no host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is no host; write it as hooks.example.com, hooks.example.com:8443, *.example.com or [fd00::7]:25")]
+pub struct NamedHostError;
+
+impl FromStr for NamedHost {
+    type Err = NamedHostError;
+
+    fn from_str(text: &str) -> Result<Self, NamedHostError> {
+        let (host, port) = match text.rsplit_once(':') {
+            _ if text.parse::<Ipv6Addr>().is_ok() || text.ends_with(']') => (text, None),
+            Some((host, port)) => (host, Some(port.parse().ok().filter(|port| *port > 0).ok_or(NamedHostError)?)),
+            None => (text, None),
+        };
+        let (host, below) = host.strip_prefix("*.").map_or((host, false), |host| (host, true));
+        let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+        let is_name = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        let is_address = host.parse::<IpAddr>().is_ok();
+        let usable = !host.is_empty() && (is_address || is_name) && !(below && is_address);
+        if usable { Ok(Self { host, below, port }) } else { Err(NamedHostError) }
+    }
+}
+
+impl NamedHost {
+    /// Whether a host, in lower case and without brackets, and its port are meant.
+    pub fn covers(&self, host: &str, port: u16) -> bool {
+        let fits = if self.below {
+            host.strip_suffix(&self.host).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+        } else {
+            host == self.host
+        };
+        fits && self.port.is_none_or(|own| own == port)
     }
 }
 

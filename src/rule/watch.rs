@@ -11,7 +11,7 @@ use super::delivery::{Delivery, Receipt};
 use super::ledger::{Ledger, Pace};
 use super::receivers::{ReceiverName, Receivers};
 use super::set::{Rule, RuleSet};
-use crate::record::{Batch, Event, Level, Line, Origin, Signal, Time};
+use crate::record::{Batch, Event, Level, Origin, Signal, Time};
 use crate::stream::{LiveStream, StreamName, Tap};
 
 /// How much of a message stands in the signal.
@@ -28,6 +28,15 @@ pub struct Firing {
     pub source: String,
 }
 
+/// What of a stream is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Its records.
+    Records,
+    /// Its signals, as `EVENT REASON: TEXT`, for a stream that has nothing else.
+    Signals,
+}
+
 /// Where a watch stands, and whom it tells.
 #[derive(Clone, Debug)]
 pub struct WatchContext {
@@ -35,13 +44,15 @@ pub struct WatchContext {
     pub identity: Arc<str>,
     /// The stream.
     pub stream: StreamName,
+    /// What of it is watched.
+    pub subject: Subject,
     /// The receivers, of which the rules name those of the stream's namespace.
     pub receivers: Arc<Receivers>,
     /// Who else hears of each rule that fires. One that lags misses some.
     pub firings: broadcast::Sender<Firing>,
 }
 
-/// Sees every record of a stream and says when a rule fires. It sees no signals, so not its own either.
+/// Sees all that a stream carries and says when a rule fires. Its own signals it never looks at.
 #[derive(Debug)]
 pub struct Watch {
     set: RuleSet,
@@ -62,20 +73,24 @@ impl Watch {
     /// A rule fires: the stream is told, it is counted, and the receivers get the alert.
     fn fire(&self, stream: &LiveStream, fired: Fired<'_>) {
         let message = fired.message(&self.stream);
-        let Fired { rule, at, line, source, origin, number, .. } = fired;
+        let Fired { rule, at, time, source, origin, number, .. } = fired;
         let now = Instant::now();
         let context = &self.context;
         let alert = Arc::new(Alert {
             identity: context.identity.to_string(),
             rule: rule.name.clone(),
             message,
-            time: line.time,
+            time,
             stream: self.stream.clone(),
             source: source.to_string(),
         });
         let text = format!("The rule {} fired: {}", rule.name, clip_bytes(&escaped(&alert.message), SIGNAL_BYTES));
         let signal = Signal::new(Level::Warning, Event::RuleFired, Time::now(), text);
-        stream.signal(signal.about(origin).because(rule.name.as_str()));
+        let signal = signal.because(rule.name.as_str());
+        stream.signal(match origin {
+            Some(origin) => signal.about(origin),
+            None => signal,
+        });
         context.receivers.metrics().rules_fired.inc();
         let receipt = Receipt::new(Arc::clone(&self.ledger), at, Arc::clone(source), number);
         for name in &rule.receivers {
@@ -96,10 +111,10 @@ impl Watch {
 struct Fired<'a> {
     rule: &'a Rule,
     at: usize,
-    line: &'a Line,
+    time: Time,
     text: &'a [u8],
     source: &'a Arc<str>,
-    origin: &'a Arc<Origin>,
+    origin: Option<&'a Arc<Origin>>,
     number: u64,
 }
 
@@ -109,20 +124,51 @@ impl Fired<'_> {
     }
 }
 
-impl Tap for Watch {
-    fn records(&self, stream: &LiveStream, batch: &Arc<Batch>) {
-        let mut path: Option<Arc<str>> = None;
-        for line in batch.lines() {
-            let text = batch.text(line);
-            let Some(matches) = self.set.matches(text) else { continue };
-            let source = path.get_or_insert_with(|| batch.origin().path().into());
-            for at in matches {
-                // Not held while the rule fires: what becomes of the alert is noted in the same ledger.
-                let number = self.ledger.lock().matched(at, source, line.time, Instant::now());
-                if let (Some(number), Some(rule)) = (number, self.set.rules().get(at)) {
-                    self.fire(stream, Fired { rule, at, line, text, source, origin: batch.origin(), number });
-                }
+impl Watch {
+    /// Looks at one text; `source` says who wrote it, where that is needed.
+    fn look(
+        &self,
+        stream: &LiveStream,
+        (text, time): (&[u8], Time),
+        origin: Option<&Arc<Origin>>,
+        source: impl FnOnce() -> Arc<str>,
+    ) {
+        let Some(matches) = self.set.matches(text) else { return };
+        let source = &source();
+        for at in matches {
+            // Not held while the rule fires: what becomes of the alert is noted in the same ledger.
+            let number = self.ledger.lock().matched(at, source, time, Instant::now());
+            if let (Some(number), Some(rule)) = (number, self.set.rules().get(at)) {
+                self.fire(stream, Fired { rule, at, time, text, source, origin, number });
             }
         }
+    }
+}
+
+impl Tap for Watch {
+    fn records(&self, stream: &LiveStream, batch: &Arc<Batch>) {
+        if self.context.subject != Subject::Records {
+            return;
+        }
+        // Written out at the first match, which most batches have not.
+        let mut path: Option<Arc<str>> = None;
+        for line in batch.lines() {
+            let source = || Arc::clone(path.get_or_insert_with(|| batch.origin().path().into()));
+            self.look(stream, (batch.text(line), line.time), Some(batch.origin()), source);
+        }
+    }
+
+    fn signal(&self, stream: &LiveStream, signal: &Arc<Signal>) {
+        if self.context.subject != Subject::Signals || signal.event == Event::RuleFired {
+            return;
+        }
+        let reason = signal.reason.as_deref().map(|reason| format!(" {reason}")).unwrap_or_default();
+        let text = format!("{}{reason}: {}", signal.event.as_str(), signal.text);
+        let source = || match (&signal.origin, &signal.regarding) {
+            (Some(origin), _) => origin.path().into(),
+            (None, Some(object)) => format!("{}/{}/{}", object.namespace, object.kind, object.name).into(),
+            (None, None) => self.stream.as_str().into(),
+        };
+        self.look(stream, (text.as_bytes(), signal.time), signal.origin.as_ref(), source);
     }
 }

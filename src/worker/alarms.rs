@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-use crate::api::RuleSpec;
-use crate::rule::{Firing, Receivers, RuleError, RuleSet, Watch, WatchContext};
+use crate::api::{RuleSpec, Service};
+use crate::rule::{Firing, Receivers, RuleError, RuleSet, Subject, Watch, WatchContext};
 use crate::stream::{LiveStream, StreamName, Tap, TapGuard};
 
 /// How many rules that fired may wait for those who listen; the rest they miss.
@@ -36,10 +36,16 @@ impl Alarms {
     }
 
     /// What watches a stream with these rules, once it is bound to it.
-    pub(super) fn watch(&self, name: &StreamName, rules: &[RuleSpec]) -> Result<Arc<Watch>, RuleError> {
+    pub(super) fn watch(
+        &self,
+        name: &StreamName,
+        service: Service,
+        rules: &[RuleSpec],
+    ) -> Result<Arc<Watch>, RuleError> {
         let context = WatchContext {
             identity: Arc::clone(&self.identity),
             stream: name.clone(),
+            subject: if service == Service::Signal { Subject::Signals } else { Subject::Records },
             receivers: Arc::clone(&self.receivers),
             firings: self.firings.clone(),
         };

@@ -127,7 +127,7 @@ impl Declared {
         let same = |entry: &Entry| entry.watched.as_ref().filter(|_| entry.uid == uid)?.watch_of(rules);
         let before = self.entries.lock().get(name).and_then(same);
         // Not under the lock: patterns may take a while to compile.
-        let watch = before.map_or_else(|| alarms.watch(name, rules), Ok)?;
+        let watch = before.map_or_else(|| alarms.watch(name, job.service(), rules), Ok)?;
         self.bring_about(name, uid, job, rules, Some(watch))
     }
 

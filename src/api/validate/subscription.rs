@@ -7,7 +7,7 @@ use super::{Findings, Problem, Reach, bounds, is_object_name};
 use crate::api::message::Message;
 use crate::api::pattern::compile_text;
 use crate::api::text::Threshold;
-use crate::api::{FilterSpec, HistorySpec, HistoryStorage, RuleSpec, SourceKind, StreamSubscriptionSpec};
+use crate::api::{FilterSpec, HistorySpec, HistoryStorage, RuleSpec, StreamSubscriptionSpec};
 
 /// All that is wrong with the spec of a `StreamSubscription`; nothing if it can be run as it is.
 pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> Vec<Problem> {
@@ -16,8 +16,8 @@ pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> V
     if let Some(spec) = &spec.filter {
         filter(&mut findings, spec);
     }
-    if let Some(kind) = spec.source.kind().filter(|kind| !has_lines(*kind) && !spec.rules.is_empty()) {
-        findings.invalid("spec.rules", format!("watch lines of text, which {} has not; remove them", kind.as_str()));
+    if spec.source.pod_metrics.is_some() && !spec.rules.is_empty() {
+        findings.invalid("spec.rules", "watch text, and podMetrics gives numbers; remove them");
     }
     for (at, spec) in spec.rules.iter().enumerate() {
         rule(&mut findings, &format!("spec.rules[{at}]"), spec);
@@ -32,11 +32,6 @@ pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> V
 fn filter(findings: &mut Findings, spec: &FilterSpec) {
     findings.each("spec.filter.include", &spec.include, compile_text);
     findings.each("spec.filter.exclude", &spec.exclude, compile_text);
-}
-
-/// Whether a source gives lines; the others give numbers or signals.
-fn has_lines(kind: SourceKind) -> bool {
-    !matches!(kind, SourceKind::PodMetrics | SourceKind::PodSignals)
 }
 
 fn rule(findings: &mut Findings, field: &str, spec: &RuleSpec) {

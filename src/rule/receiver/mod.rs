@@ -71,6 +71,24 @@ impl Secrets {
         self.0.insert(reference, secret);
     }
 
+    /// The same failure without what a service repeated of the secrets that it was sent.
+    pub(super) fn hide_in(&self, failure: Failure) -> Failure {
+        let said = match &failure {
+            Failure::Refused(text) | Failure::Busy { answer: text, .. } => text,
+            _ => return failure,
+        };
+        let repeats = self.0.values().any(|secret| {
+            let secret = secret.expose_secret().trim();
+            !secret.is_empty() && said.contains(secret)
+        });
+        let hidden = || "its answer repeats a secret and is not shown".to_owned();
+        match failure {
+            Failure::Refused(_) if repeats => Failure::Refused(hidden()),
+            Failure::Busy { wait, .. } if repeats => Failure::Busy { answer: hidden(), wait },
+            failure => failure,
+        }
+    }
+
     /// A secret, without the line end that editors put behind it.
     fn get(&self, reference: &SecretKeyRef) -> Result<&str, Failure> {
         let SecretKeyRef { name, key } = reference;

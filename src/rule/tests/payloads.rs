@@ -219,7 +219,7 @@ fn mail_has_one_subject_its_receivers_and_says_that_it_is_automatic() {
         assert!(head.lines().any(|line| line == header), "{header} is not in\n{head}");
     }
     assert!(
-        head.contains("\r\nMessage-ID: <") && head.contains("@example.com>\r\n") && head.contains("\r\nDate: "),
+        head.contains("Message-ID: <") && head.contains("@example.com>\r\n") && head.contains("\r\nDate: "),
         "{head}"
     );
     assert!(body.starts_with("it broke\r\n\r\nRule: oops\r\n"), "{body}");
@@ -257,6 +257,19 @@ fn a_secret_that_is_empty_is_not_sent() {
     let alert = alert("x");
     let failure = pack(&spec, &secrets, Telling { alert: &alert, receiver: "ops", now: NOW }).err().unwrap();
     assert!(failure.to_string().contains("empty"), "{failure}");
+}
+
+#[test]
+fn a_secret_that_a_service_repeats_is_not_shown() {
+    let spec = receiver(json!({"pagerDuty": {"routingKeySecretRef": secret("r0uting")}}));
+    let mut secrets = Secrets::default();
+    secrets.insert(secret_refs(&spec)[0].clone(), "r0uting\n".to_owned().into());
+    let shown = |failure| secrets.hide_in(failure).to_string();
+    assert!(shown(Failure::Refused("400: no key r0uting".to_owned())).contains("not shown"));
+    let busy = Failure::Busy { answer: "r0uting".to_owned(), wait: Some(std::time::Duration::from_secs(3)) };
+    assert_eq!(secrets.hide_in(busy.clone()).wait(), busy.wait());
+    assert!(!shown(busy).contains("r0uting"));
+    assert!(shown(Failure::Refused("400: routing".to_owned())).contains("400: routing"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Where alerts may be sent to.
 
-use crate::rule::{Failure, Reach};
+use crate::rule::{Failure, NamedHost, Reach};
 
 fn named(host: &str, port: u16) -> bool {
     matches!(
@@ -68,5 +68,22 @@ async fn a_name_that_leads_to_this_machine_is_not_connected_to() {
 fn without_a_cluster_everything_is_reached() {
     for host in ["127.0.0.1", "evil.example", "169.254.169.254"] {
         assert!(Reach::everything().check(host, 80, false).is_ok());
+    }
+}
+
+#[test]
+fn a_named_host_is_itself_or_all_below_it_with_one_port_or_any() {
+    let covers = |text: &str, host: &str, port| text.parse::<NamedHost>().unwrap().covers(host, port);
+    assert!(covers("Hooks.Example.com", "hooks.example.com", 1) && covers("a.b:25", "a.b", 25));
+    assert!(!covers("a.b:25", "a.b", 26) && !covers("example.com", "x.example.com", 1));
+    assert!(covers("*.example.com", "x.y.example.com", 1) && covers("*.example.com:443", "x.example.com", 443));
+    for other in ["example.com", ".example.com", "xexample.com", "x.example.com.evil"] {
+        assert!(!covers("*.example.com", other, 1), "{other}");
+    }
+    assert!(
+        covers("[fd00::7]:25", "fd00::7", 25) && covers("fd00::7", "fd00::7", 1) && covers("[fd00::7]", "fd00::7", 1)
+    );
+    for wrong in ["", "*", "*.", "https://a.b", "a.b:0", "a.b:x", "a b", "a/b", "*.10.0.0.1", "a@b", "a.*", ":25"] {
+        assert!(wrong.parse::<NamedHost>().is_err(), "{wrong}");
     }
 }

@@ -9,8 +9,8 @@ use tokio::sync::broadcast;
 
 use super::{Office, WRITTEN, quick, receiver, rule};
 use crate::api::RuleSpec;
-use crate::record::{Batch, Event, Level, Line, Origin, Signal, Time};
-use crate::rule::{Firing, ReceiverName, RuleSet, Watch, WatchContext};
+use crate::record::{Batch, Event, Level, Line, Origin, Regarding, Signal, Time};
+use crate::rule::{Firing, ReceiverName, RuleSet, Subject, Watch, WatchContext};
 use crate::stream::{Item, LiveStream, RingLimits, StreamName, TapGuard};
 use crate::telemetry::{AlertKind, AlertOutcome};
 
@@ -27,6 +27,10 @@ fn origin(pod: &str) -> Arc<Origin> {
 
 impl Watched {
     fn with(rules: &[RuleSpec]) -> Self {
+        Self::of(Subject::Records, rules)
+    }
+
+    fn of(subject: Subject, rules: &[RuleSpec]) -> Self {
         let office = Office::open(quick());
         office.receivers.set(ReceiverName::new("shop", "ops"), receiver(json!({"stdout": {}})));
         // Another tenant's receiver of the same name hears nothing.
@@ -36,6 +40,7 @@ impl Watched {
         let context = WatchContext {
             identity: "weir-0".into(),
             stream: StreamName::new("shop", "carts"),
+            subject,
             receivers: Arc::clone(&office.receivers),
             firings: sender,
         };
@@ -132,6 +137,34 @@ async fn several_rules_fire_on_one_record_and_a_rule_tells_all_of_its_receivers(
     assert_eq!(office.counted(AlertKind::Unknown, AlertOutcome::NoReceiver), 1);
     let told: Vec<_> = watched.signals().iter().map(|signal| signal.reason.clone().unwrap()).collect();
     assert_eq!(told, ["a", "b"]);
+    watched.office.close().await;
+}
+
+#[tokio::test]
+async fn the_signals_of_a_stream_of_signals_are_watched_and_none_else_are() {
+    let killed = || {
+        let signal = Signal::new(Level::Error, Event::OomKilled, WRITTEN, "Memory ran out.").because("OOMKilled");
+        signal.about(&origin("cart-1"))
+    };
+    let event = || {
+        let object = Regarding { kind: "Job".into(), namespace: "shop".into(), name: "nightly".into() };
+        Signal::new(Level::Warning, Event::Kubernetes, WRITTEN, "Job shop/nightly: it failed").regarding(object, 1)
+    };
+    let rules =
+        [rule(json!({"pattern": "^oom-killed OOMKilled: |: it failed|^rule-fired", "message": "{source}: {line}"}))];
+    let watched = Watched::of(Subject::Signals, &rules);
+    for signal in [killed(), event(), Signal::new(Level::Info, Event::Ready, WRITTEN, "")] {
+        watched.stream.signal(signal);
+    }
+    watched.office.until(AlertKind::Stdout, AlertOutcome::Delivered, 2).await;
+    let said = watched.office.paper.text();
+    assert!(said.contains("shop/cart-1/web: oom-killed OOMKilled: Memory ran out.\n"), "{said}");
+    assert!(said.contains("shop/Job/nightly: kubernetes-event: Job shop/nightly: it failed\n"), "{said}");
+    watched.office.close().await;
+
+    let watched = Watched::with(&rules);
+    watched.stream.signal(killed());
+    assert_eq!(watched.office.metrics.rules_fired.get(), 0);
     watched.office.close().await;
 }
 
