@@ -316,8 +316,8 @@ fn pods_of_page() -> Vec<Seen> {
 fn rules(count: usize) -> RuleSet {
     let rule = |at: usize| RuleSpec {
         name: format!("rule-{at}"),
-        text: (at % 2 == 0).then(|| format!("error code {at}")),
-        pattern: (at % 2 == 1).then(|| format!("status=5{at}[0-9]* (timeout|refused)")),
+        text: at.is_multiple_of(2).then(|| format!("error code {at}")),
+        pattern: (!at.is_multiple_of(2)).then(|| format!("status=5{at}[0-9]* (timeout|refused)")),
         cooldown: "60s".into(),
         threshold: None,
         receivers: vec!["ops".to_owned()],
