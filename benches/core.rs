@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use weir::api::{PodSelection, View};
+use weir::api::{PodSelection, RuleSpec, View};
 use weir::record::{Asset, Batch, Line, LineCutter, LineLimit, Origin, Reading, ReadingHead, Time, TimeParser, Wire};
+use weir::rule::RuleSet;
 use weir::source::pods::metrics::exposition::{Entry, Exposition};
 use weir::source::pods::metrics::{Board, Capacity, Catalogue, Known, NodePage, Seen};
 use weir::source::pods::{ContainerInfo, PodInfo};
@@ -309,4 +310,37 @@ fn pods_of_page() -> Vec<Seen> {
         ..PodInfo::default()
     };
     (0..200).map(|at| Seen { pod: Arc::new(pod(at)), containers: containers.to_vec(), whole: true }).collect()
+}
+
+/// So many rules of which no line matches any: half texts, half patterns.
+fn rules(count: usize) -> RuleSet {
+    let rule = |at: usize| RuleSpec {
+        name: format!("rule-{at}"),
+        text: at.is_multiple_of(2).then(|| format!("error code {at}")),
+        pattern: (!at.is_multiple_of(2)).then(|| format!("status=5{at}[0-9]* (timeout|refused)")),
+        cooldown: "60s".into(),
+        threshold: None,
+        receivers: vec!["ops".to_owned()],
+        message: None,
+    };
+    RuleSet::compile(&(0..count).map(rule).collect::<Vec<_>>()).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+/// Lines of 100 bytes that match no rule, as most do.
+#[divan::bench(args = [1, 64, 1_000])]
+fn match_rules(bencher: Bencher<'_, '_>, count: usize) {
+    let (set, batch) = (rules(count), batch(0));
+    bencher
+        .counter(ItemsCount::new(LINES))
+        .bench_local(|| batch.lines().iter().filter(|line| set.matches(black_box(batch.text(line))).is_some()).count());
+}
+
+/// Lines of which every one matches one rule.
+#[divan::bench(args = [1, 64, 1_000])]
+fn match_rules_that_match(bencher: Bencher<'_, '_>, count: usize) {
+    let set = rules(count);
+    let line = format!("{TEXT} error code 0!");
+    bencher
+        .counter(ItemsCount::new(LINES))
+        .bench_local(|| (0..LINES).filter(|_| set.matches(black_box(line.as_bytes())).is_some()).count());
 }

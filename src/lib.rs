@@ -12,6 +12,7 @@
 //! | 3 | [`source`] | one folder or file per kind of source | keys, rules |
 //! | 3 | [`health`] | checks of other systems, the machine's resources, the heartbeat | receivers of alerts |
 //! | 3 | [`access`] | keys, grants, the authoriser | sources |
+//! | 3 | [`rule`] | what is watched for in records, and who is told | sources, keys |
 //! | 2 | [`stream`] | the ring, cursors, resuming, the catalogue of live streams | Kubernetes, HTTP |
 //! | 1 | [`record`] | records, origins, signals, the line cutter, the wire encoders | async |
 //! | 1 | [`api`] | the objects: schema, defaults, pure validation | I/O |
@@ -28,6 +29,7 @@ pub mod controller;
 pub mod endpoint;
 pub mod health;
 pub mod record;
+pub mod rule;
 pub mod source;
 pub mod stream;
 pub mod telemetry;

@@ -207,9 +207,9 @@ async fn an_invalid_object_says_what_is_wrong_while_others_go_on() {
     cluster.apply::<StreamSubscription>("nosy", nosy).await;
     subscription_is(&cluster, "nosy", "Validated", "False", "NotAllowed").await;
     cluster.apply::<AlertReceiver>("ops", json!({"spec": {"stdout": {}}})).await;
-    until("the receiver is told", || async {
+    until("the receiver is ready", || async {
         let conditions = cluster.api::<AlertReceiver>().get("ops").await.unwrap().status?.conditions;
-        is(&conditions, "Ready", "False", "NotImplemented").then_some(())
+        is(&conditions, "Ready", "True", "Ready").then_some(())
     })
     .await;
     operator.stop().await;

@@ -123,6 +123,8 @@ pub mod reason {
         TOKEN_CREATED = "TokenCreated";
         /// A token was replaced by a new one (Event).
         TOKEN_ROTATED = "TokenRotated";
+        /// A rule of a subscription fired (Event).
+        RULE_FIRED = "RuleFired";
         /// A pod or container is followed from now on (Event).
         TARGET_ADDED = "TargetAdded";
         /// A pod or container is not followed any more (Event).

@@ -10,6 +10,7 @@
 //! | [`pattern`] | anchored names, `type+name` groups, `pod+container` |
 //! | [`text`] | durations and times as people write them, references to Secrets |
 //! | [`secret_reader`] | how secrets are asked for |
+//! | [`message`] | what a rule says, with places to be filled in |
 //! | [`duration`] | lengths of time: `90s`, `7d` |
 //! | [`validate`] | what is wrong with a spec, all of it, with remedies |
 //! | [`crds`] | the CustomResourceDefinitions and what is generated from them |
@@ -23,6 +24,7 @@ pub mod access_key;
 pub mod condition;
 pub mod crds;
 pub mod duration;
+pub mod message;
 pub mod pattern;
 pub mod receiver;
 pub mod secret_reader;

@@ -156,7 +156,7 @@ impl AlertReceiverSpec {
 #[serde(rename_all = "camelCase")]
 pub struct StdoutReceiver {}
 
-/// Posts `{identity, rule, message, timestamp, alert_name, source}` as JSON. Exactly one of url and urlSecretRef is set.
+/// Posts `{identity, rule, message, timestamp, alert_name, source}` as JSON; `alert_name` is the receiver's name. Exactly one of url and urlSecretRef is set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("has(self.url) != has(self.urlSecretRef)", "set either url or urlSecretRef"))]
@@ -172,6 +172,10 @@ pub struct WebhookReceiver {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers: Vec<HeaderSpec>,
+    /// The Secret with which alerts are signed. The header `X-Weir-Signature: t=SECONDS,v1=HEX` then holds the HMAC-SHA256 of
+    /// `SECONDS.BODY`. Default: no signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_secret_ref: Option<SecretKeyRef>,
 }
 
 /// Posts to the incoming webhook of a chat.

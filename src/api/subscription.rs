@@ -129,7 +129,8 @@ pub struct RuleSpec {
     #[serde(default)]
     #[schemars(!default, length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
     pub receivers: Vec<String>,
-    /// What the alert says; `{line}`, `{rule}`, `{stream}` and `{source}` are filled in. Default: the line.
+    /// What the alert says; `{line}`, `{rule}`, `{stream}`, `{source}` and what the pattern captures by name, such as `{code}` of
+    /// `(?<code>[0-9]+)`, are filled in. Default: the line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub message: Option<String>,

@@ -74,16 +74,25 @@ pub enum ThresholdError {
     /// Not of the form.
     #[error("does not say how often in how long; write it as `5 in 2s`")]
     Form,
+    /// More matches than are remembered.
+    #[error("counts {0} matches; use {most} or fewer", most = Threshold::MOST)]
+    TooMany(u32),
     /// The time is wrong.
     #[error("has a time that {0}")]
     Within(DurationError),
 }
 
 impl Threshold {
+    /// The most matches that can be asked for: each is remembered for as long as the window is open.
+    pub const MOST: u32 = 10_000;
+
     /// Reads a threshold.
     pub fn parse(text: &str) -> Result<Self, ThresholdError> {
         let (count, within) = text.split_once(" in ").ok_or(ThresholdError::Form)?;
         let count = count.parse().ok().filter(|count| *count > 0).ok_or(ThresholdError::Form)?;
+        if count > Self::MOST {
+            return Err(ThresholdError::TooMany(count));
+        }
         let within = duration::parse(within).map_err(ThresholdError::Within)?;
         if within.is_zero() { Err(ThresholdError::Form) } else { Ok(Self { count, within }) }
     }

@@ -11,6 +11,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line is wrong. Data goes to stdout, everything else to stderr.
 
+mod alert_options;
 mod cluster;
 mod crds;
 mod keys;

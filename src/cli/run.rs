@@ -22,19 +22,20 @@ use tokio_util::task::TaskTracker;
 use super::run_options::RunConfig;
 use super::{CliError, cluster};
 use crate::access::{Authoriser, KeyId, KeyRing, TicketLimits, Tickets};
-use crate::controller::{self, ClusterOwner, ControllerConfig, Controllers};
+use crate::controller::{self, ClusterOwner, ClusterSecrets, ControllerConfig, Controllers};
 use crate::endpoint::health::{Check, Readiness};
 use crate::endpoint::origin::Cors;
 use crate::endpoint::routes::routes;
 use crate::endpoint::services::Services;
 use crate::endpoint::{Drain, Drained, Server};
 use crate::record::Time;
+use crate::rule::{Receivers, ReceiversConfig};
 use crate::source::pods::metrics::MetricsHub;
 use crate::source::pods::{FollowHub, IndexScope, PodIndex};
 use crate::source::{Outside, Sources};
 use crate::stream::Catalogue;
 use crate::telemetry::Metrics;
-use crate::worker::{Declared, Histories, Inventory, Supervisor};
+use crate::worker::{Alarms, Declared, Histories, Inventory, Supervisor};
 
 /// How often the truth about the pods' watch is asked for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -105,6 +106,7 @@ fn start(
     let histories = Histories::new(config.history.clone(), Arc::clone(&metrics), tracker.clone(), cancel.clone());
     let catalogue = Arc::new(Catalogue::default());
     let declared = Declared::with_histories(supervisor, catalogue, histories, tracker.clone());
+    let alarms = alarms(&config, clients, &metrics, tasks)?;
     let keyring = KeyRing::new();
     tasks.spawn("expiry", expire(Arc::clone(&keyring), cancel.clone()));
     let owner = ClusterOwner::new(clients.watches.clone(), config.info.namespace.clone());
@@ -113,6 +115,7 @@ fn start(
         config: controller_config(&config),
         keyring: Arc::clone(&keyring),
         declared: Arc::clone(&declared),
+        alarms,
         metrics: Arc::clone(&metrics),
         readiness: controllers_readiness(&readiness),
     };
@@ -130,6 +133,25 @@ fn start(
         info: config.info,
         options: config.endpoint,
     }))
+}
+
+/// What tells receivers of the rules that fire. It reaches the public services, and what the
+/// options name.
+fn alarms(
+    config: &RunConfig,
+    clients: &Clients,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Arc<Alarms>, CliError> {
+    let receivers = Receivers::new(
+        ReceiversConfig::new(config.alerts.clone()),
+        Arc::new(ClusterSecrets::new(clients.watches.clone())),
+        Arc::clone(metrics),
+        tasks.tracker.clone(),
+        tasks.cancel.clone(),
+    );
+    let identity = config.pod.clone().unwrap_or_else(|| "weir".to_owned());
+    Ok(Alarms::new(identity, receivers.map_err(CliError::failed)?))
 }
 
 fn controller_config(config: &RunConfig) -> ControllerConfig {

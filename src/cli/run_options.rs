@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::alert_options::AlertArgs;
 use super::cluster::{ClusterOptions, Surroundings, path};
 use super::problems::Problems;
 use super::scrape_options::ScrapeArgs;
@@ -14,6 +15,7 @@ use crate::endpoint::services::{EndpointOptions, ServerInfo};
 use crate::endpoint::tls::{Files, Tls};
 use crate::endpoint::websocket::SocketLimits;
 use crate::record::LineLimit;
+use crate::rule::Reach;
 use crate::source::pods::metrics::ScrapeConfig;
 use crate::source::pods::{HubConfig, IndexConfig, IndexScope};
 use crate::stream::RingLimits;
@@ -57,6 +59,8 @@ pub(super) struct RunOptions {
     logs: LogArgs,
     #[command(flatten)]
     scrapes: ScrapeArgs,
+    #[command(flatten)]
+    alerts: AlertArgs,
     #[command(flatten)]
     history: HistoryArgs,
 }
@@ -200,6 +204,8 @@ pub(super) struct RunConfig {
     pub index: IndexConfig,
     /// How nodes are scraped.
     pub scrapes: ScrapeConfig,
+    /// Where alerts may go.
+    pub alerts: Reach,
     /// How workers run.
     pub supervisor: SupervisorConfig,
     /// What the history of numbers may cost, and where it is kept.
@@ -238,6 +244,7 @@ impl RunOptions {
             hub: self.logs.hub(p),
             index: self.logs.index(p),
             scrapes: self.scrapes.check(p),
+            alerts: self.alerts.reach(p),
             supervisor: self.logs.supervisor(p),
             history: self.history.config(p),
         };

@@ -1,7 +1,8 @@
-//! `AlertReceiver`: its schema is complete, but nothing sends alerts yet, and its status says so.
+//! `AlertReceiver`: can be told of alerts for as long as it is declared and valid.
 
 use std::future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::Controller;
@@ -9,14 +10,21 @@ use kube::runtime::controller::Action;
 
 use super::errors::Error;
 use super::guard::Guarded;
-use super::objects::{self, Object};
-use super::shared::{Shared, is_leaving, leaving};
+use super::objects::{self, Object, id};
+use super::retry::Id;
+use super::shared::{Shared, in_time, is_leaving, leaving, namespace};
 use super::start::Start;
 use super::status::Verdict;
 use crate::api::condition::reason;
-use crate::api::validate::{self, Problem};
-use crate::api::{AlertReceiver, AlertReceiverStatus};
+use crate::api::validate;
+use crate::api::{AlertReceiver, AlertReceiverStatus, SecretError};
+use crate::rule::{Failure, ReceiverName, Receivers};
 use crate::telemetry::Kind;
+
+/// When a receiver whose Secret is missing is looked at again. Deliveries need not wait for that: they read it anew.
+const SECRET_AGAIN: Duration = Duration::from_secs(30);
+/// When one is looked at again whose Secrets are there.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 impl Object for AlertReceiver {
     const KIND: Kind = Kind::AlertReceiver;
@@ -26,19 +34,21 @@ impl Object for AlertReceiver {
 /// What a reconciliation works with.
 pub(super) struct Context {
     pub(super) shared: Shared<AlertReceiver>,
+    pub(super) receivers: Arc<Receivers>,
 }
 
-/// Validates the receiver and says in its status that no alert is sent to it.
+/// Makes the receiver known or unknown, and says in its status whether alerts can be delivered.
 pub(super) async fn reconcile(object: Arc<Guarded<AlertReceiver>>, context: Arc<Context>) -> Result<Action, Error> {
     let shared = &context.shared;
     let started = shared.begin(&object);
     let result = match object.as_ref() {
-        Guarded::Malformed(malformed) => shared.report_malformed(malformed).await,
-        Guarded::Readable(receiver) => {
-            shared.report(receiver, &verdict(receiver), AlertReceiverStatus::default()).await
+        Guarded::Malformed(malformed) => {
+            context.receivers.remove(&receiver_name(&id(object.as_ref())));
+            shared.report_malformed(malformed).await.map(|()| Action::await_change())
         }
+        Guarded::Readable(receiver) => make_true(receiver, &context).await,
     };
-    shared.finish(&object, started, result.map(|()| Action::await_change())).await
+    shared.finish(&object, started, result).await
 }
 
 /// When a receiver that failed is tried again.
@@ -48,13 +58,13 @@ pub(super) fn error_policy(object: Arc<Guarded<AlertReceiver>>, error: &Error, c
 }
 
 /// Looks after all receivers in one place until cancelled.
-pub(super) async fn run(start: Start) {
+pub(super) async fn run(start: Start, receivers: Arc<Receivers>) {
     let (objects, writer) = objects::store::<AlertReceiver>();
-    let context = Arc::new(Context { shared: start.shared(objects.clone()) });
+    let context = Arc::new(Context { shared: start.shared(objects.clone()), receivers });
     let waiting = context.shared.waiting.clone();
     let gone = {
         let context = Arc::clone(&context);
-        move |id| context.shared.forget(&id)
+        move |id| context.gone(&id)
     };
     Controller::for_stream(start.watch(writer, waiting, gone), objects)
         .with_config(start.runtime())
@@ -64,19 +74,58 @@ pub(super) async fn run(start: Start) {
         .await;
 }
 
-/// A receiver whose spec makes sense is accepted, although no version so far sends alerts.
-fn verdict(receiver: &AlertReceiver) -> Verdict {
-    if is_leaving(&receiver.metadata) {
-        return leaving();
+async fn make_true(receiver: &AlertReceiver, context: &Context) -> Result<Action, Error> {
+    let name = receiver_name(&id(receiver));
+    let problems = validate::alert_receiver(&receiver.spec);
+    let refused = if is_leaving(&receiver.metadata) {
+        Some(leaving())
+    } else {
+        validate::worst(&problems).map(|reason| Verdict::refused(reason, validate::describe(&problems)))
+    };
+    let (verdict, action) = match refused {
+        Some(verdict) => {
+            context.receivers.remove(&name);
+            (verdict, Action::await_change())
+        }
+        None => {
+            context.receivers.set(name.clone(), receiver.spec.clone());
+            if !context.shared.is_there(&receiver.metadata) {
+                context.receivers.remove(&name);
+            }
+            verdict(receiver, context).await
+        }
+    };
+    context.shared.report(receiver, &verdict, AlertReceiverStatus::default()).await?;
+    Ok(action)
+}
+
+/// Whether alerts can be delivered, as far as that can be known without delivering one.
+async fn verdict(receiver: &AlertReceiver, context: &Context) -> (Verdict, Action) {
+    if receiver.spec.suspend {
+        let message =
+            "The receiver is suspended: alerts are counted, not sent. Set spec.suspend to false to send them.";
+        return (Verdict::not_ready(reason::SUSPENDED, message, false), Action::await_change());
     }
-    let is_invalid = |problem: &Problem| problem.reason != reason::NOT_IMPLEMENTED;
-    let problems: Vec<_> = validate::alert_receiver(&receiver.spec).into_iter().filter(is_invalid).collect();
-    match validate::worst(&problems) {
-        Some(reason) => Verdict::refused(reason, validate::describe(&problems)),
-        None => Verdict::not_ready(
-            reason::NOT_IMPLEMENTED,
-            "This version of Weir sends no alerts: the receiver is kept, and used by the first version that does.",
-            true,
-        ),
+    let Err(failure) = context.receivers.check(&namespace(&receiver.metadata), &receiver.spec).await else {
+        return (Verdict::ready("Alerts are delivered."), in_time(LOOK_AGAIN));
+    };
+    let reason = match failure {
+        Failure::Secret(SecretError::Denied(_)) => reason::FORBIDDEN,
+        Failure::Secret(_) => reason::SECRET_MISSING,
+        Failure::NotAllowed(_) => reason::NOT_ALLOWED,
+        _ => reason::INVALID,
+    };
+    (Verdict::not_ready(reason, format!("No alert can be delivered: {failure}."), true), in_time(SECRET_AGAIN))
+}
+
+fn receiver_name((namespace, name): &Id) -> ReceiverName {
+    ReceiverName::new(namespace, name)
+}
+
+impl Context {
+    /// A receiver is no more: what waits for it is dropped.
+    fn gone(&self, id: &Id) {
+        self.receivers.remove(&receiver_name(id));
+        self.shared.forget(id);
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!   AccessKey ──────────► access_key ─────► KeyRing        + the token's Secret
 //!   StreamSubscription ─► subscription ───► Declared
-//!   AlertReceiver ──────► alert_receiver                   (accepted, not used yet)
+//!   AlertReceiver ──────► alert_receiver ─► Receivers
 //!         ▲                    │
 //!         └── status, Events ──┘
 //! ```
@@ -23,6 +23,7 @@ mod access_key;
 mod alert_receiver;
 mod errors;
 mod events;
+mod firings;
 mod guard;
 mod install;
 mod nudges;
@@ -31,6 +32,7 @@ mod owner;
 mod pulse;
 mod retry;
 mod secret;
+mod secret_reader;
 mod secret_watch;
 mod shared;
 mod start;
@@ -51,11 +53,12 @@ use tokio_util::task::TaskTracker;
 
 pub use errors::Error;
 pub use owner::ClusterOwner;
+pub use secret_reader::ClusterSecrets;
 
 use crate::access::KeyRing;
 use crate::api::{AccessKey, AlertReceiver, StreamSubscription};
 use crate::telemetry::Metrics;
-use crate::worker::Declared;
+use crate::worker::{Alarms, Declared};
 use objects::{Object, Place};
 use pulse::Pulse;
 use start::Start;
@@ -126,6 +129,8 @@ pub struct Controllers {
     pub keyring: Arc<KeyRing>,
     /// Where subscriptions go.
     pub declared: Arc<Declared>,
+    /// Where receivers go, and what watches streams with their rules.
+    pub alarms: Arc<Alarms>,
     /// Where reconciliations are counted.
     pub metrics: Arc<Metrics>,
     /// Who hears whether all is well.
@@ -151,9 +156,9 @@ impl Controllers {
             secrets.push(Arc::clone(&watch));
             running.push(tracker.spawn(access_key::run(start, watch, Arc::clone(&self.keyring), nudges.clone())));
             let start = self.start::<StreamSubscription>(&config, &place, &cancel, &mut subscriptions);
-            running.push(tracker.spawn(subscription::run(start, Arc::clone(&self.declared))));
+            running.push(tracker.spawn(subscription::run(start, Arc::clone(&self.declared), Arc::clone(&self.alarms))));
             let start = self.start::<AlertReceiver>(&config, &place, &cancel, &mut receivers);
-            running.push(tracker.spawn(alert_receiver::run(start)));
+            running.push(tracker.spawn(alert_receiver::run(start, Arc::clone(self.alarms.receivers()))));
         }
         let checks = [
             (CHECK_ACCESS_KEYS, keys),

@@ -1,6 +1,6 @@
 //! `StreamSubscription`: kept at work under its name for as long as it is declared, valid and not suspended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use kube::runtime::controller::Action;
 use parking_lot::Mutex;
 
 use super::errors::Error;
+use super::firings;
 use super::guard::Guarded;
 use super::nudges::nudges;
 use super::objects::{self, Object, id};
@@ -21,10 +22,11 @@ use super::status::{Claim, Verdict};
 use crate::api::condition::{Status, reason};
 use crate::api::validate::{self, Reach};
 use crate::api::{StreamSubscription, StreamSubscriptionSpec, StreamSubscriptionStatus};
+use crate::rule::ReceiverName;
 use crate::source::BuildError;
 use crate::stream::StreamName;
 use crate::telemetry::{Category, Kind};
-use crate::worker::{Declared, HistoryPlan, Job, JobError, Observed};
+use crate::worker::{Alarms, Declared, HistoryPlan, Job, JobError, Observed};
 
 impl Object for StreamSubscription {
     const KIND: Kind = Kind::StreamSubscription;
@@ -35,6 +37,7 @@ impl Object for StreamSubscription {
 pub(super) struct Context {
     pub(super) shared: Shared<StreamSubscription>,
     pub(super) declared: Arc<Declared>,
+    pub(super) alarms: Arc<Alarms>,
     /// When the targets of a subscription were last reported.
     pub(super) reported: Mutex<HashMap<Id, Instant>>,
 }
@@ -63,23 +66,28 @@ pub(super) fn error_policy(object: Arc<Guarded<StreamSubscription>>, error: &Err
 }
 
 /// Looks after all subscriptions in one place until cancelled.
-pub(super) async fn run(start: Start, declared: Arc<Declared>) {
+pub(super) async fn run(start: Start, declared: Arc<Declared>, alarms: Arc<Alarms>) {
     let (objects, writer) = objects::store::<StreamSubscription>();
     let changes =
         nudges(declared.changes(), objects.clone(), |name: &StreamName| (name.namespace.clone(), name.name.clone()));
-    let context = Arc::new(Context { shared: start.shared(objects.clone()), declared, reported: Mutex::default() });
+    let receivers = firings::concerned(alarms.receivers().changes(), objects.clone());
+    let fired = alarms.firings();
+    let shared = start.shared(objects.clone());
+    let context = Arc::new(Context { shared, declared, alarms, reported: Mutex::default() });
+    let telling = start.cancel.clone().run_until_cancelled_owned(firings::tell(fired, Arc::clone(&context)));
     let waiting = context.shared.waiting.clone();
     let gone = {
         let context = Arc::clone(&context);
         move |id| context.gone(&id)
     };
-    Controller::for_stream(start.watch(writer, waiting.clone(), gone), objects)
+    let controller = Controller::for_stream(start.watch(writer, waiting.clone(), gone), objects)
         .with_config(start.runtime())
         .reconcile_on(waiting.noting(changes))
+        .reconcile_on(waiting.noting(receivers))
         .graceful_shutdown_on(start.cancel.cancelled_owned())
         .run(reconcile, error_policy, context)
-        .for_each(|_| future::ready(()))
-        .await;
+        .for_each(|_| future::ready(()));
+    futures::join!(controller, telling);
 }
 
 /// How it stands with a subscription after a look at its spec.
@@ -108,7 +116,8 @@ async fn make_true(subscription: &StreamSubscription, context: &Context) -> Resu
             let targets = i32::try_from(observed.targets).unwrap_or(i32::MAX);
             let status = StreamSubscriptionStatus { targets: Some(targets), ..status };
             let before = subscription.status.as_ref().and_then(|status| status.targets);
-            context.shared.report(subscription, &verdict(observed), status).await?;
+            let verdict = verdict(observed, &context.missing(subscription));
+            context.shared.report(subscription, &verdict, status).await?;
             if before.is_some_and(|before| before != targets) {
                 context.reported.lock().insert(id(subscription), Instant::now());
             }
@@ -143,7 +152,7 @@ fn materialise(subscription: &StreamSubscription, name: &StreamName, context: &C
     let declared = job.and_then(|job| {
         let plan = HistoryPlan::of(&spec)?;
         context.declared.histories().check(plan)?;
-        let observed = context.declared.declare(name, uid, job)?;
+        let observed = context.declared.declare_with_rules(name, uid, job, &spec.rules, &context.alarms)?;
         context.declared.record(name, plan);
         Ok(observed)
     });
@@ -176,7 +185,7 @@ fn confined(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> StreamSubscripti
     spec
 }
 
-fn verdict(observed: Observed) -> Verdict {
+fn verdict(observed: Observed, missing: &[&str]) -> Verdict {
     if !observed.listed {
         let message = "The pods are being listed.";
         return Verdict::not_ready(reason::PROGRESSING, message, false).streaming(Claim::new(
@@ -194,7 +203,13 @@ fn verdict(observed: Observed) -> Verdict {
         1 => Claim::new(true, reason::STREAMING, "One container is followed."),
         targets => Claim::new(true, reason::STREAMING, format!("{targets} containers are followed.")),
     };
-    Verdict::ready("The stream can be read by its name.").streaming(streaming)
+    let mut message = "The stream can be read by its name.".to_owned();
+    if !missing.is_empty() {
+        let names = missing.join(", ");
+        message +=
+            &format!(" Rules name AlertReceivers that are not there or not valid: {names}; create or mend them.");
+    }
+    Verdict::ready(message).streaming(streaming)
 }
 
 fn stream_name((namespace, name): &Id) -> StreamName {
@@ -202,6 +217,14 @@ fn stream_name((namespace, name): &Id) -> StreamName {
 }
 
 impl Context {
+    /// The receivers that rules name and that there are not, each once.
+    pub(super) fn missing<'a>(&self, subscription: &'a StreamSubscription) -> Vec<&'a str> {
+        let own = namespace(&subscription.metadata);
+        let known = |name: &str| self.alarms.receivers().knows(&ReceiverName::new(&own, name));
+        let named = subscription.spec.rules.iter().flat_map(|rule| &rule.receivers).map(String::as_str);
+        named.filter(|name| !known(name)).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// A subscription is no more: its readers are cut and told so.
     fn gone(&self, id: &Id) {
         self.declared.delete(&stream_name(id), DELETED);

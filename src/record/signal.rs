@@ -57,6 +57,8 @@ pub enum Event {
     Gap,
     /// The source cannot give what was asked for.
     SourceError,
+    /// A rule of the subscription fired.
+    RuleFired,
     /// The stream ends here, and why.
     Ended,
 }
@@ -79,6 +81,7 @@ impl Event {
             Self::Reconnected => "reconnected",
             Self::Gap => "gap",
             Self::SourceError => "source-error",
+            Self::RuleFired => "rule-fired",
             Self::Ended => "ended",
         }
     }

@@ -132,11 +132,14 @@ struct Progress {
     end: Option<Arc<StreamEnd>>,
 }
 
-/// Sees every record of a stream , in the task of whoever publishes: nothing escapes it however
+/// Sees every record and signal of a stream, in the task of whoever publishes: nothing escapes it however
 /// full the ring is, and it must be quick. What it publishes itself comes behind the batch that it was shown.
 pub trait Tap: Send + Sync + std::fmt::Debug {
     /// Records were published to `stream`.
     fn records(&self, stream: &LiveStream, batch: &Arc<Batch>);
+
+    /// A signal was published to `stream`: one of the tap's own, too.
+    fn signal(&self, _stream: &LiveStream, _signal: &Arc<Signal>) {}
 }
 
 /// Keeps a [`Tap`] at its stream until it is dropped.
@@ -239,7 +242,11 @@ impl LiveStream {
 
     /// Adds a signal. Never waits for a reader.
     pub fn signal(&self, signal: Signal) {
-        self.push(Item::Signal(Arc::new(signal)));
+        let signal = Arc::new(signal);
+        self.push(Item::Signal(Arc::clone(&signal)));
+        for tap in self.taps.0.load().iter() {
+            tap.signal(self, &signal);
+        }
     }
 
     /// Ends the stream: readers get what is left, then the end. The first reason given stays.

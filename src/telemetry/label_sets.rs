@@ -1,8 +1,8 @@
 //! Which labels each family of metrics has.
 
 use super::{
-    AuthFailure, Category, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind, Outcome, Queue, Readiness,
-    Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind, Watched,
+    AlertKind, AlertOutcome, AuthFailure, Category, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind,
+    Outcome, Queue, Readiness, Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind, Watched,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 
@@ -50,6 +50,15 @@ labels! {
     HistoryLabels {
         /// What became of them.
         outcome: HistoryOutcome,
+    }
+}
+labels! {
+    /// Labels of an alert for one receiver.
+    AlertLabels {
+        /// What kind of receiver it is.
+        receiver: AlertKind,
+        /// What became of it.
+        outcome: AlertOutcome,
     }
 }
 labels! {

@@ -91,6 +91,54 @@ label! {
 }
 
 label! {
+    /// The kinds of receivers of alerts.
+    AlertKind {
+        /// Standard output.
+        Stdout = "stdout",
+        /// A webhook of any kind.
+        Webhook = "webhook",
+        /// Slack.
+        Slack = "slack",
+        /// Discord.
+        Discord = "discord",
+        /// Telegram.
+        Telegram = "telegram",
+        /// PagerDuty.
+        PagerDuty = "pager_duty",
+        /// ntfy.
+        Ntfy = "ntfy",
+        /// Mail through an SMTP server.
+        Email = "email",
+        /// SendGrid.
+        SendGrid = "send_grid",
+        /// There is no such receiver.
+        Unknown = "unknown",
+    }
+}
+
+label! {
+    /// What became of an alert for one receiver. All but the first are drops.
+    AlertOutcome {
+        /// The receiver has accepted it.
+        Delivered = "delivered",
+        /// The receiver refused it for good, or cannot be used as it is.
+        Refused = "refused",
+        /// It may not be sent to where the receiver says.
+        NotAllowed = "not_allowed",
+        /// It was tried for as long as an alert is worth telling.
+        Expired = "expired",
+        /// Too many waited for the receiver already.
+        QueueFull = "queue_full",
+        /// The receiver is suspended.
+        Suspended = "suspended",
+        /// There is no receiver of that name.
+        NoReceiver = "no_receiver",
+        /// The receiver was removed, or Weir was stopped, while it waited.
+        Stopped = "stopped",
+    }
+}
+
+label! {
     /// What Weir asks of an API server or kubelet.
     UpstreamKind {
         /// A connection that stays and delivers.
@@ -275,6 +323,8 @@ label! {
         AlertReceivers = "alert_receivers",
         /// Tickets that were issued and not used yet.
         Tickets = "tickets",
+        /// Alerts that wait for their receivers.
+        Alerts = "alerts",
     }
 }
 

@@ -1,13 +1,14 @@
 //! Every counter that Weir keeps about itself.
 
 use super::label_sets::{
-    AuthFailureLabels, DroppedLabels, HealthLabels, HistoryDiskLabels, HistoryLabels, KindLabels, ObjectLabels,
-    QueueLabels, ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels, ScrapedPageLabels,
-    ServiceLabels, TransportLabels, UpstreamLabels, VersionLabels,
+    AlertLabels, AuthFailureLabels, DroppedLabels, HealthLabels, HistoryDiskLabels, HistoryLabels, KindLabels,
+    ObjectLabels, QueueLabels, ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels,
+    ScrapedPageLabels, ServiceLabels, TransportLabels, UpstreamLabels, VersionLabels,
 };
 use super::{
-    AuthFailure, Category, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind, Outcome, Queue, Readiness,
-    Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind, Watched, process::Process,
+    AlertKind, AlertOutcome, AuthFailure, Category, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind,
+    Outcome, Queue, Readiness, Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind, Watched,
+    process::Process,
 };
 use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -45,6 +46,12 @@ pub struct Metrics {
     pub ring_bytes: Gauge,
     /// Records that a reader did not get, by reason.
     pub dropped: Family<DroppedLabels, Counter>,
+    /// Rules that fired.
+    pub rules_fired: Counter,
+    /// Alerts, counted once for each receiver, by what became of them.
+    pub alerts: Family<AlertLabels, Counter>,
+    /// Attempts to deliver an alert that failed and were repeated.
+    pub alert_retries: Counter,
     /// Points that were to be kept as history, by what became of them.
     pub history_points: Family<HistoryLabels, Counter>,
     /// Points that were to be kept on disk, by what became of them.
@@ -153,6 +160,9 @@ impl Metrics {
                 ring_records: add(r, "ring_records", "Records and signals that the rings hold now"),
                 ring_bytes: add_with_unit(r, "ring", Unit::Bytes, "Memory that the rings hold now"),
                 dropped: add(r, "dropped_records", "Records a reader did not get, by reason"),
+                rules_fired: add(r, "rules_fired", "Rules that fired"),
+                alerts: add(r, "alerts", "Alerts, once for each receiver, by what became of them"),
+                alert_retries: add(r, "alert_retries", "Deliveries of alerts that failed and were tried again"),
                 history_points: add(r, "history_points", "Points that were to be kept as history, by outcome"),
                 history_disk_points: add(r, "history_disk_points", "Points that were to be kept on disk, by outcome"),
                 history_disk: add_with_unit(r, "history_disk", Unit::Bytes, "Room on disk that history takes now"),
@@ -238,6 +248,16 @@ impl Metrics {
         self.answering.inc_by(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Counts an alert for one receiver.
+    pub fn alert(&self, receiver: AlertKind, outcome: AlertOutcome) {
+        self.alerts.get_or_create(&AlertLabels { receiver, outcome }).inc();
+    }
+
+    /// Notes that so many more alerts wait for their receivers.
+    pub fn alerts_wait(&self, more: i64) {
+        self.queue_depth.get_or_create(&QueueLabels { queue: Queue::Alerts }).inc_by(more);
+    }
+
     /// Counts points that were to be kept as history.
     pub fn history(&self, outcome: HistoryOutcome, points: u64) {
         if points > 0 {
@@ -266,6 +286,11 @@ impl Metrics {
         }
         for &reason in Dropped::ALL {
             drop(self.dropped.get_or_create(&DroppedLabels { reason }));
+        }
+        for &receiver in AlertKind::ALL {
+            for &outcome in AlertOutcome::ALL {
+                drop(self.alerts.get_or_create(&AlertLabels { receiver, outcome }));
+            }
         }
         for &outcome in HistoryDiskOutcome::ALL {
             drop(self.history_disk_points.get_or_create(&HistoryDiskLabels { outcome }));

@@ -22,13 +22,13 @@ mod process;
 
 pub use category::Category;
 pub use label_sets::{
-    AuthFailureLabels, DroppedLabels, HealthLabels, HistoryDiskLabels, HistoryLabels, KindLabels, ObjectLabels,
-    QueueLabels, ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels, ScrapedPageLabels,
-    ServiceLabels, TransportLabels, UpstreamLabels,
+    AlertLabels, AuthFailureLabels, DroppedLabels, HealthLabels, HistoryDiskLabels, HistoryLabels, KindLabels,
+    ObjectLabels, QueueLabels, ReconcileErrorLabels, ReconnectLabels, RequestLabels, RouteLabels, ScrapeLabels,
+    ScrapedPageLabels, ServiceLabels, TransportLabels, UpstreamLabels,
 };
 pub use labels::{
-    AuthFailure, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind, Outcome, Queue, Readiness, Reconnect,
-    Route, ScrapedPage, Service, Transport, UpstreamKind, Watched,
+    AlertKind, AlertOutcome, AuthFailure, CodeClass, Dropped, HistoryDiskOutcome, HistoryOutcome, Kind, Outcome, Queue,
+    Readiness, Reconnect, Route, ScrapedPage, Service, Transport, UpstreamKind, Watched,
 };
 pub use metrics::{Connected, Exposition, Metrics};
 pub use overview::Overview;

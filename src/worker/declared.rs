@@ -8,11 +8,13 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::alarms::{Alarms, Watched};
 use super::histories::{Histories, HistoryConfig, HistoryPlan};
 use super::job::{Job, JobError};
 use super::supervisor::{Lease, Supervisor};
-use crate::api::Service;
-use crate::stream::{Catalogue, Gate, Located, StreamName};
+use crate::api::{RuleSpec, Service};
+use crate::rule::Watch;
+use crate::stream::{Catalogue, Gate, LiveStream, Located, StreamName};
 
 /// What is the case with a declared stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ struct Entry {
     lease: Lease,
     gate: Gate,
     watcher: CancellationToken,
+    /// Its rules, where it has any.
+    watched: Option<Watched>,
 }
 
 /// All declared subscriptions that are at work.
@@ -101,12 +105,55 @@ impl Declared {
     /// # Errors
     /// Where the job cannot start; then what was there before goes on.
     pub fn declare(&self, name: &StreamName, uid: &str, job: Job) -> Result<Observed, JobError> {
+        self.bring_about(name, uid, job, &[], None)
+    }
+
+    /// The same for a subscription with rules: they see every record of the stream, from its first on. Where only the rules
+    /// changed, readers notice nothing; where they did not change, their windows and cooldowns go on.
+    ///
+    /// # Errors
+    /// As [`declare`](Self::declare), and where a rule cannot be used.
+    pub fn declare_with_rules(
+        &self,
+        name: &StreamName,
+        uid: &str,
+        job: Job,
+        rules: &[RuleSpec],
+        alarms: &Alarms,
+    ) -> Result<Observed, JobError> {
+        if rules.is_empty() {
+            return self.declare(name, uid, job);
+        }
+        let same = |entry: &Entry| entry.watched.as_ref().filter(|_| entry.uid == uid)?.watch_of(rules);
+        let before = self.entries.lock().get(name).and_then(same);
+        // Not under the lock: patterns may take a while to compile.
+        let watch = before.map_or_else(|| alarms.watch(name, job.service(), rules), Ok)?;
+        self.bring_about(name, uid, job, rules, Some(watch))
+    }
+
+    fn bring_about(
+        &self,
+        name: &StreamName,
+        uid: &str,
+        job: Job,
+        rules: &[RuleSpec],
+        watch: Option<Arc<Watch>>,
+    ) -> Result<Observed, JobError> {
+        let watched = |stream: &LiveStream| watch.map(|watch| Watched::new(rules.to_vec(), watch, stream));
         let mut entries = self.entries.lock();
-        if let Some(entry) = entries.get(name).filter(|entry| entry.uid == uid && *entry.lease.job() == job) {
+        if let Some(entry) = entries.get_mut(name).filter(|entry| entry.uid == uid && *entry.lease.job() == job) {
+            let as_before = |watched: &Watched| watched.watch_of(rules).is_some();
+            if entry.watched.as_ref().map_or(rules.is_empty(), as_before) {
+                return Ok(entry.observed());
+            }
+            // The new rules look before the old ones go: a record may be seen by both, but none is missed.
+            entry.watched = watched(entry.lease.stream());
             return Ok(entry.observed());
         }
-        let lease = self.supervisor.ensure(job)?;
-        let entry = Entry { uid: uid.to_owned(), lease, gate: Gate::open(), watcher: self.supervisor.child_token() };
+        let mut tapped = None;
+        let lease = self.supervisor.ensure_with(job, |stream| tapped = watched(stream))?;
+        let (gate, watcher) = (Gate::open(), self.supervisor.child_token());
+        let entry = Entry { uid: uid.to_owned(), lease, gate, watcher, watched: tapped };
         let located = Located {
             gate: entry.gate.clone(),
             service: entry.lease.job().service(),

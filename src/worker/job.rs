@@ -6,6 +6,7 @@ use crate::access::PodPermit;
 use crate::api::duration::DurationError;
 use crate::api::{FilterSpec, Service, SourceKind, SourceSpec, StreamSubscriptionSpec};
 use crate::record::Time;
+use crate::rule::RuleError;
 use crate::source::{BuildError, Source, Sources, Visible, Wish};
 use crate::stream::{RingLimits, StreamName};
 use crate::telemetry::Category;
@@ -45,6 +46,9 @@ pub enum JobError {
          in the chart (--data-dir)"
     )]
     NoDisk,
+    /// A rule cannot be used.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
     /// The process is ending.
     #[error("Weir is shutting down; try again in a moment")]
     Stopping,
@@ -56,7 +60,7 @@ impl JobError {
         match self {
             Self::Stopping => Category::Unavailable,
             Self::Source(BuildError::NotAllowed(_)) => Category::Denied,
-            Self::Source(_) | Self::Age(_) | Self::NoDisk => Category::Invalid,
+            Self::Source(_) | Self::Age(_) | Self::NoDisk | Self::Rule(_) => Category::Invalid,
         }
     }
 }
@@ -91,7 +95,8 @@ impl Job {
     }
 
     /// The job of a declared stream. One whose source keeps positions or refers to secrets belongs to that stream
-    /// alone: another of the same spec has its own positions, and may have other secrets.
+    /// alone: another of the same spec has its own positions, and may have other secrets. So does one with rules, whose
+    /// signals are for its own readers.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -100,7 +105,8 @@ impl Job {
         default_ring: RingLimits,
         name: &StreamName,
     ) -> Result<Self, JobError> {
-        let stream = spec.source.is_of_one_stream().then(|| name.clone());
+        let alone = spec.source.is_of_one_stream() || !spec.rules.is_empty();
+        let stream = alone.then(|| name.clone());
         Ok(Self { stream, ..Self::new(spec, default_ring, Sight::Selected)? })
     }
 

@@ -6,6 +6,7 @@
 //!   a client's start ──────┘   (equal jobs share)  └─ source, restarted if it fails
 //! ```
 
+mod alarms;
 mod declared;
 mod histories;
 mod history_disk;
@@ -14,6 +15,7 @@ mod job;
 mod owner;
 mod supervisor;
 
+pub use alarms::Alarms;
 pub use declared::{Declared, DeclaredStream, Observed};
 pub use histories::{Histories, HistoryConfig, HistoryDisk, HistoryPlan};
 pub use inventory::Inventory;

@@ -106,24 +106,39 @@ impl Supervisor {
     /// # Errors
     /// Where a pattern or time of the job is wrong, or the process is ending.
     pub fn ensure(self: &Arc<Self>, job: Job) -> Result<Lease, JobError> {
+        self.ensure_with(job, |_| ())
+    }
+
+    /// The same, with something that is done to the stream before the worker publishes its first record, where the
+    /// worker is a new one.
+    ///
+    /// # Errors
+    /// As [`ensure`](Self::ensure).
+    pub(super) fn ensure_with(
+        self: &Arc<Self>,
+        job: Job,
+        prepare: impl FnOnce(&LiveStream),
+    ) -> Result<Lease, JobError> {
         if self.cancel.is_cancelled() {
             return Err(JobError::Stopping);
         }
         let mut workers = self.workers.lock();
         if let Some(worker) = workers.get(&job) {
             worker.leases.fetch_add(1, Ordering::Relaxed);
+            prepare(&worker.stream);
             return Ok(Lease { supervisor: Arc::clone(self), worker: Arc::clone(worker) });
         }
-        let worker = Arc::new(self.start(job)?);
+        let worker = Arc::new(self.start(job, prepare)?);
         workers.insert(worker.job.clone(), Arc::clone(&worker));
         self.metrics.streams.inc();
         Ok(Lease { supervisor: Arc::clone(self), worker })
     }
 
-    fn start(&self, job: Job) -> Result<Worker, JobError> {
+    fn start(&self, job: Job, prepare: impl FnOnce(&LiveStream)) -> Result<Worker, JobError> {
         let now = Time::now();
         let source = job.source(&self.sources, now)?;
         let stream = Arc::new(LiveStream::new(job.ring(), self.next_epoch(now)));
+        prepare(&stream);
         let cancel = self.cancel.child_token();
         let task = supervise(Arc::clone(&source), Arc::clone(&stream), cancel.clone(), self.config.restart_after);
         self.tracker.spawn(task);

@@ -121,6 +121,7 @@ fn the_binary_gets_its_options() {
             "maxConnections": 100, "maxConnectionsPerIp": 10, "maxMessageBytes": 65536, "maxLineBytes": 1048576,
             "ringRecords": 10_000_000, "ringBytes": 1_073_741_824, "drainTimeoutSeconds": 5,
             "allowedOrigins": ["https://a.example.com", "https://b.example.com"], "publicMetrics": true,
+            "alertHosts": ["hooks.example.com", "*.internal:8443"],
         },
         "listen": {"address": "[::]", "port": 9000},
         "extraEnv": [{"name": "KUBECONFIG", "value": "/etc/kube/config"}],
@@ -140,6 +141,7 @@ fn the_binary_gets_its_options() {
         ("WEIR_RING_BYTES", "1073741824"),
         ("WEIR_DRAIN_TIMEOUT", "5s"),
         ("WEIR_ALLOWED_ORIGINS", "https://a.example.com,https://b.example.com"),
+        ("WEIR_ALERT_HOSTS", "hooks.example.com,*.internal:8443"),
         ("WEIR_PUBLIC_METRICS", "true"),
         ("WEIR_LISTEN", "[::]:9000"),
         ("KUBECONFIG", "/etc/kube/config"),
@@ -385,6 +387,7 @@ fn the_schema_accepts_the_defaults() {
 #[case::of_a_namespace_pattern("/namespaces", json!(["team-.*"]))]
 #[case::of_a_root_path_without_slash("/config/rootPath", json!("kwirth"))]
 #[case::of_an_origin_with_a_path("/config/allowedOrigins", json!(["https://a.example.com/x"]))]
+#[case::of_an_address_for_a_host("/config/alertHosts", json!(["https://a.example.com"]))]
 #[case::of_a_port_out_of_range("/listen/port", json!(65536))]
 #[case::of_no_image("/image/repository", json!(""))]
 #[case::of_a_short_digest("/image/digest", json!("sha256:00"))]

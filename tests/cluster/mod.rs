@@ -22,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir::access::KeyRing;
 use weir::api::crds::{Variant, crds};
-use weir::controller::{ControllerConfig, Controllers};
+use weir::controller::{ClusterSecrets, ControllerConfig, Controllers};
 use weir::record::Time;
+use weir::rule::{Reach, Receivers, ReceiversConfig};
 use weir::source::Sources;
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
 use weir::stream::Catalogue;
 use weir::telemetry::Metrics;
-use weir::worker::{Declared, Supervisor, SupervisorConfig};
+use weir::worker::{Alarms, Declared, Supervisor, SupervisorConfig};
 
 pub use line::Line;
 
@@ -200,6 +201,14 @@ impl Operator {
             cancel.clone(),
         );
         let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());
+        let receivers = Receivers::new(
+            ReceiversConfig::new(Reach::everything()),
+            Arc::new(ClusterSecrets::new(client.clone())),
+            Arc::clone(&metrics),
+            tracker.clone(),
+            cancel.clone(),
+        );
+        let alarms = Alarms::new("end-to-end-test", receivers.unwrap());
         let (keyring, checks) = (KeyRing::new(), Arc::new(Mutex::new(BTreeMap::new())));
         let told = Arc::clone(&checks);
         let controllers = Controllers {
@@ -211,6 +220,7 @@ impl Operator {
             },
             keyring: Arc::clone(&keyring),
             declared: Arc::clone(&declared),
+            alarms,
             metrics: Arc::clone(&metrics),
             readiness: Arc::new(move |check, state| drop(told.lock().insert(check, state))),
         };

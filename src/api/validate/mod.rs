@@ -33,7 +33,17 @@ pub const IMPLEMENTED_SOURCES: &[SourceKind] = &[
     SourceKind::Containers,
 ];
 /// The receivers that exist. A new one adds its line here.
-pub const IMPLEMENTED_RECEIVERS: &[ReceiverKind] = &[];
+pub const IMPLEMENTED_RECEIVERS: &[ReceiverKind] = &[
+    ReceiverKind::Stdout,
+    ReceiverKind::Webhook,
+    ReceiverKind::Slack,
+    ReceiverKind::Discord,
+    ReceiverKind::Telegram,
+    ReceiverKind::PagerDuty,
+    ReceiverKind::Ntfy,
+    ReceiverKind::Email,
+    ReceiverKind::SendGrid,
+];
 
 /// One thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]

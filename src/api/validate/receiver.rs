@@ -74,10 +74,19 @@ fn webhook(findings: &mut Findings, spec: &WebhookReceiver) {
         (None, Some(secret)) => findings.secret("spec.webhook.urlSecretRef", secret),
     }
     headers(findings, "spec.webhook.headers", &spec.headers);
+    if let Some(secret) = &spec.signing_secret_ref {
+        findings.secret("spec.webhook.signingSecretRef", secret);
+    }
 }
 
 fn email(findings: &mut Findings, spec: &EmailReceiver) {
     addresses(findings, "spec.email", &spec.from, &spec.to);
+    if let Some(server) = &spec.smtp_server {
+        let port = server.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(1..))) {
+            findings.invalid("spec.email.smtpServer", "is not a server; write it as `smtp.example.com:587`");
+        }
+    }
     let Some(secret) = &spec.password_secret_ref else {
         return;
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::source::source;
 use super::{Findings, Problem, Reach, bounds, is_object_name};
+use crate::api::message::Message;
 use crate::api::pattern::compile_text;
 use crate::api::text::Threshold;
 use crate::api::{FilterSpec, HistorySpec, HistoryStorage, RuleSpec, StreamSubscriptionSpec};
@@ -15,8 +16,8 @@ pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> V
     if let Some(spec) = &spec.filter {
         filter(&mut findings, spec);
     }
-    if !spec.rules.is_empty() {
-        findings.not_implemented("spec.rules", "are not implemented in this version; remove them");
+    if spec.source.pod_metrics.is_some() && !spec.rules.is_empty() {
+        findings.invalid("spec.rules", "watch text, and podMetrics gives numbers; remove them");
     }
     for (at, spec) in spec.rules.iter().enumerate() {
         rule(&mut findings, &format!("spec.rules[{at}]"), spec);
@@ -34,17 +35,22 @@ fn filter(findings: &mut Findings, spec: &FilterSpec) {
 }
 
 fn rule(findings: &mut Findings, field: &str, spec: &RuleSpec) {
+    let mut compiled = None;
     match (&spec.text, &spec.pattern) {
         (Some(_), Some(_)) => findings.invalid(field, "has text and pattern; set one of them"),
         (None, None) => findings.invalid(field, "has neither text nor pattern; set one of them"),
         (Some(_), None) => {}
         (None, Some(pattern)) => {
-            findings.check(format!("{field}.pattern"), compile_text(pattern));
+            compiled = findings.check(format!("{field}.pattern"), compile_text(pattern));
         }
     }
     findings.duration(&format!("{field}.cooldown"), &spec.cooldown, Duration::ZERO);
     if let Some(text) = &spec.threshold {
         findings.check(format!("{field}.threshold"), Threshold::parse(text));
+    }
+    // What is wrong with the pattern is said; what it captures is then not known.
+    if let Some(text) = spec.message.as_deref().filter(|_| spec.pattern.is_none() || compiled.is_some()) {
+        findings.check(format!("{field}.message"), Message::parse(text, compiled.as_ref()));
     }
     for (at, name) in spec.receivers.iter().enumerate() {
         if !is_object_name(name) {

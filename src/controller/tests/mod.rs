@@ -3,4 +3,5 @@
 
 pub(super) mod api_server;
 mod keys;
+mod receivers;
 mod streams;

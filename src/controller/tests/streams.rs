@@ -1,7 +1,8 @@
-//! What the controllers of `StreamSubscription`s and `AlertReceiver`s ask and write.
+//! What the controller of `StreamSubscription`s asks and writes.
 
 use std::sync::Arc;
 
+use futures::{FutureExt as _, StreamExt as _};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use parking_lot::Mutex;
@@ -11,21 +12,24 @@ use tokio_util::task::TaskTracker;
 
 use super::api_server::Scenario::{Publish, Vanish, WriteStatus};
 use super::api_server::{ApiServer, Call, Scenario};
-use crate::api::{AlertReceiver, StreamSubscription};
+use crate::api::StreamSubscription;
 use crate::controller::guard::Guarded;
 use crate::controller::shared::Shared;
-use crate::controller::{ControllerConfig, Error, alert_receiver, subscription};
+use crate::controller::{ClusterSecrets, ControllerConfig, Error, firings, subscription};
+use crate::record::{Batch, Origin, Time};
+use crate::rule::{Firing, Reach, ReceiverName, Receivers, ReceiversConfig};
 use crate::source::Sources;
 use crate::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
 use crate::stream::{Catalogue, StreamName};
 use crate::telemetry::Metrics;
-use crate::worker::{Declared, Supervisor, SupervisorConfig};
+use crate::worker::{Alarms, Declared, Supervisor, SupervisorConfig};
 
 /// A controller, the API server it talks to, and the streams that it declares. Their pods are never listed.
 struct House {
     server: ApiServer,
     _pods: ApiServer,
     context: Arc<subscription::Context>,
+    alarms: Arc<Alarms>,
     writer: Writer<Guarded<StreamSubscription>>,
 }
 
@@ -37,8 +41,10 @@ impl House {
         let config = Arc::new(ControllerConfig::new("weir-system"));
         let shared = Shared::new(client, config, writer.as_reader(), Metrics::new());
         let declared = declared(pods_client);
-        let context = Arc::new(subscription::Context { shared, declared, reported: Mutex::default() });
-        Self { server, _pods: pods, context, writer }
+        let alarms = alarms(&ApiServer::new().0);
+        let reported = Mutex::default();
+        let context = Arc::new(subscription::Context { shared, declared, alarms: Arc::clone(&alarms), reported });
+        Self { server, _pods: pods, context, alarms, writer }
     }
 
     async fn reconcile(
@@ -56,6 +62,15 @@ impl House {
     fn is_at_work(&self) -> bool {
         self.context.declared.observe(&StreamName::new("shop", "carts")).is_some()
     }
+}
+
+/// Alarms whose receivers' secrets are read through `client`, and which reach the public services alone.
+pub(super) fn alarms(client: &kube::Client) -> Arc<Alarms> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = ReceiversConfig::new(Reach::public_and(|_, _| false));
+    let (metrics, tracker, cancel) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
+    let secrets = Arc::new(ClusterSecrets::new(client.clone()));
+    Alarms::new("weir-0", Receivers::new(config, secrets, metrics, tracker, cancel).unwrap())
 }
 
 fn declared(client: kube::Client) -> Arc<Declared> {
@@ -194,24 +209,81 @@ async fn while_the_api_server_is_away_streams_run() {
     assert!(house.is_at_work());
 }
 
+fn with_rule(fields: Value) -> Value {
+    let mut rule = json!({"name": "oops", "text": "oops", "receivers": ["ops"]});
+    rule.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    carts(|object| object["spec"]["rules"] = json!([rule]))
+}
+
 #[tokio::test]
-async fn a_receiver_is_accepted_and_says_that_no_alert_is_sent() {
-    let (client, mut server) = ApiServer::new();
-    let writer = Writer::default();
-    let config = Arc::new(ControllerConfig::new("weir-system"));
-    let shared = Shared::new(client, config, writer.as_reader(), Metrics::new());
-    let context = Arc::new(alert_receiver::Context { shared });
-    let receiver = |spec: Value| -> Arc<Guarded<AlertReceiver>> {
-        let metadata = json!({"name": "ops", "namespace": "shop", "uid": "u", "generation": 1});
-        Arc::new(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
-    };
+async fn rules_watch_the_stream_and_a_change_of_them_is_no_change_for_readers() {
+    let mut house = House::new();
+    house.reconcile(&with_rule(json!({})), [WriteStatus]).await.0.unwrap();
+    let name = StreamName::new("shop", "carts");
+    let located = house.context.declared.catalogue().locate(&name).unwrap();
+    let mut firings = house.alarms.firings();
+    let origin = || Arc::new(Origin { namespace: "shop".into(), pod: "cart-1".into(), ..Origin::default() });
+    let publish = |text: &'static str| located.stream.publish(Arc::new(Batch::of_text(origin(), Time::now(), text)));
+    publish("oops");
+    assert_eq!(firings.try_recv().unwrap().source, "shop/cart-1/");
 
-    let work = alert_receiver::reconcile(receiver(json!({"stdout": {}})), Arc::clone(&context));
-    let (_, calls) = server.expect([WriteStatus, Publish("NotImplemented")], work).await;
+    house.reconcile(&with_rule(json!({"text": "help"})), [WriteStatus]).await.0.unwrap();
+    publish("oops");
+    assert!(firings.try_recv().is_err(), "the old rule is gone");
+    publish("help");
+    assert_eq!(firings.try_recv().unwrap().stream, name);
+    assert!(located.stream.ended().is_none() && located.gate.closed().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_rule_that_cannot_be_used_is_told_and_the_stream_withdrawn() {
+    let mut house = House::new();
+    let wrong = with_rule(json!({"message": "{who}"}));
+    let (_, calls) = house.reconcile(&wrong, [WriteStatus, Publish("Invalid")]).await;
+    assert!(calls[0].message("Ready").contains("spec.rules[0].message names {who}"), "{}", calls[0].message("Ready"));
+    assert!(!house.is_at_work());
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_missing_stops_no_stream_and_is_told_until_it_is_there() {
+    let mut house = House::new();
+    let object = with_rule(json!({}));
+    let (_, calls) = house.reconcile(&object, [WriteStatus]).await;
+    assert!(house.is_at_work());
     assert_eq!(calls[0].condition("Validated"), ("True", "Accepted"));
-    assert_eq!(calls[0].condition("Ready"), ("False", "NotImplemented"));
+    let subscription: StreamSubscription = serde_json::from_value(object).unwrap();
+    assert_eq!(house.context.missing(&subscription), ["ops"]);
+    house.alarms.receivers().set(ReceiverName::new("bank", "ops"), Default::default());
+    assert_eq!(house.context.missing(&subscription), ["ops"], "of another namespace");
+    house.alarms.receivers().set(ReceiverName::new("shop", "ops"), Default::default());
+    assert!(house.context.missing(&subscription).is_empty());
+}
 
-    let work = alert_receiver::reconcile(receiver(json!({})), context);
-    let (_, calls) = server.expect([WriteStatus, Publish("Invalid")], work).await;
-    assert_eq!(calls[0].condition("Validated"), ("False", "Invalid"));
+#[tokio::test]
+async fn a_receiver_that_comes_is_a_reason_to_look_at_those_that_name_it() {
+    let mut house = House::new();
+    house.reconcile(&with_rule(json!({})), [WriteStatus]).await.0.unwrap();
+    let receivers = house.alarms.receivers();
+    let concerned = firings::concerned(receivers.changes(), house.writer.as_reader());
+    for (namespace, name) in [("bank", "ops"), ("shop", "other"), ("shop", "ops")] {
+        receivers.set(ReceiverName::new(namespace, name), Default::default());
+    }
+    let concerned: Vec<_> = concerned.take(1).collect().await;
+    assert_eq!((concerned[0].namespace.as_deref(), concerned[0].name.as_str()), (Some("shop"), "carts"));
+}
+
+#[tokio::test]
+async fn a_rule_that_fires_is_an_event_without_the_record_and_a_storm_is_one() {
+    let mut house = House::new();
+    house.reconcile(&with_rule(json!({})), [WriteStatus]).await.0.unwrap();
+    let (sender, firings) = tokio::sync::broadcast::channel(16);
+    for stream in ["carts", "carts", "unknown", "carts"] {
+        let (stream, rule) = (StreamName::new("shop", stream), "oops".to_owned());
+        sender.send(Firing { stream, rule, source: "shop/cart-1/web".to_owned() }).unwrap();
+    }
+    drop(sender);
+    let telling = firings::tell(firings, Arc::clone(&house.context));
+    let (_, calls) = house.server.expect([Publish("RuleFired")], telling).await;
+    assert_eq!(calls[0].body["note"], "The rule oops fired on a record of shop/cart-1/web.");
+    assert_eq!((&calls[0].body["type"], &calls[0].body["regarding"]["name"]), (&json!("Warning"), &json!("carts")));
 }
