@@ -164,7 +164,9 @@ fn a_field_has_one_problem_of_each_reason() {
 fn what_does_not_exist_yet_is_never_ignored() {
     let rule = json!({"name": "r", "text": "a", "receivers": ["ops"]});
     for (kind, spec, fields) in [
-        (SUB, json!({"source": {"push": {}}}), vec!["spec.source.push"]),
+        (SUB, json!({"source": {"push": {"framing": "Lines"}}}), vec!["spec.source.push.framing"]),
+        (SUB, json!({"source": {"push": {}}, "filter": {"include": ["a"]}}), vec!["spec.filter"]),
+        (SUB, json!({"source": {"push": {}}, "history": {"records": 5}}), vec!["spec.history.records"]),
         (SUB, json!({"source": {"podMetrics": {"metrics": ["a"]}}}), vec![]),
         (SUB, json!({"source": {"podLogs": {}}, "rules": [rule]}), vec!["spec.rules"]),
         (SUB, json!({"source": {"podLogs": {}}, "history": {"storage": "Disk"}}), vec!["spec.history.storage"]),

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cluster::{ClusterOptions, Surroundings, path};
 use super::problems::Problems;
 use super::scrape_options::ScrapeArgs;
+use super::upload_options::UploadArgs;
 use crate::endpoint::Limits;
 use crate::endpoint::credentials::KeyInUrl;
 use crate::endpoint::services::{EndpointOptions, ServerInfo};
@@ -16,6 +17,7 @@ use crate::endpoint::websocket::SocketLimits;
 use crate::record::LineLimit;
 use crate::source::pods::metrics::ScrapeConfig;
 use crate::source::pods::{HubConfig, IndexConfig, IndexScope};
+use crate::source::push::UploadsConfig;
 use crate::stream::RingLimits;
 use crate::stream::series::SeriesOptions;
 use crate::worker::{HistoryConfig, HistoryDisk, SupervisorConfig};
@@ -59,6 +61,8 @@ pub(super) struct RunOptions {
     scrapes: ScrapeArgs,
     #[command(flatten)]
     history: HistoryArgs,
+    #[command(flatten)]
+    uploads: UploadArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -204,6 +208,8 @@ pub(super) struct RunConfig {
     pub supervisor: SupervisorConfig,
     /// What the history of numbers may cost, and where it is kept.
     pub history: HistoryConfig,
+    /// What uploads may cost, and where they are kept.
+    pub uploads: UploadsConfig,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -240,6 +246,7 @@ impl RunOptions {
             scrapes: self.scrapes.check(p),
             supervisor: self.logs.supervisor(p),
             history: self.history.config(p),
+            uploads: self.uploads.check(p, self.history.folder()),
         };
         problems.none()?;
         Ok(config)
@@ -335,13 +342,16 @@ impl LogArgs {
 }
 
 impl HistoryArgs {
+    fn folder(&self) -> Option<&Path> {
+        self.data_dir.as_deref().filter(|folder| !folder.as_os_str().is_empty())
+    }
+
     fn config(&self, p: &mut Problems) -> HistoryConfig {
         let usual = HistoryConfig::default();
         let bytes = p.number("--history-bytes", &self.history_bytes, 1024 * 1024..=64 * 1024 * 1024 * 1024);
         let disk_bytes = p.number("--history-disk-bytes", &self.history_disk_bytes, 1024 * 1024..=1 << 50);
         let series = p.number("--history-series", &self.history_series, 1..=1_000_000);
-        let folder = self.data_dir.clone().filter(|folder| !folder.as_os_str().is_empty());
-        let disk = folder.and_then(|folder| {
+        let disk = self.folder().and_then(|folder| {
             let folder = folder.join("history");
             let made = std::fs::create_dir_all(&folder).map_err(|error| format!("cannot be used: {error}"));
             p.take("--data-dir", made.map(|()| Some(HistoryDisk { folder, bytes: disk_bytes })), || None)

@@ -8,6 +8,7 @@
 mod build;
 mod outside;
 pub mod pods;
+pub mod push;
 
 pub use build::{BuildError, Sources, Wish};
 pub use outside::{Allowed, Outside, OutsidePolicy};

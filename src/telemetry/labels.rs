@@ -169,6 +169,8 @@ label! {
         Streams = "streams",
         /// The list of declared streams.
         Subscriptions = "subscriptions",
+        /// Streams that producers upload.
+        Uploads = "uploads",
         /// What numbers were.
         History = "history",
         /// Tickets.

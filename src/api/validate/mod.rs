@@ -23,7 +23,8 @@ use super::receiver::ReceiverKind;
 use super::{DurationText, SecretKeyRef, SourceKind, SourceSpec, TimeText};
 
 /// The sources that exist. A new one adds its line here.
-pub const IMPLEMENTED_SOURCES: &[SourceKind] = &[SourceKind::PodLogs, SourceKind::PodMetrics, SourceKind::PodSignals];
+pub const IMPLEMENTED_SOURCES: &[SourceKind] =
+    &[SourceKind::PodLogs, SourceKind::PodMetrics, SourceKind::PodSignals, SourceKind::Push];
 /// The receivers that exist. A new one adds its line here.
 pub const IMPLEMENTED_RECEIVERS: &[ReceiverKind] = &[];
 
