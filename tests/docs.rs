@@ -59,7 +59,7 @@ fn variables(path: &str) -> Vec<String> {
 #[test]
 fn operations_lists_every_option_of_the_operator() {
     let page = read("docs/operations.md");
-    for name in ["run_options", "scrape_options", "alert_options"]
+    for name in ["run_options", "scrape_options", "alert_options", "upload_options"]
         .iter()
         .flat_map(|file| variables(&format!("src/cli/{file}.rs")))
     {
@@ -69,7 +69,7 @@ fn operations_lists_every_option_of_the_operator() {
 
 #[test]
 fn the_chart_and_the_pages_name_no_option_that_there_is_not() {
-    let known: Vec<_> = ["run_options", "scrape_options", "alert_options", "cluster", "mod"]
+    let known: Vec<_> = ["run_options", "scrape_options", "alert_options", "upload_options", "cluster", "mod"]
         .iter()
         .flat_map(|file| variables(&format!("src/cli/{file}.rs")))
         .collect();

@@ -200,7 +200,7 @@ async fn an_invalid_object_says_what_is_wrong_while_others_go_on() {
     assert!(find(&bad.conditions, "Ready").unwrap().message.contains("set one of them"));
     key_is(&cluster, "good", "Ready", "True", "Ready").await;
 
-    let push = json!({"spec": {"source": {"push": {}}}});
+    let push = json!({"spec": {"source": {"push": {"framing": "Lines"}}}});
     cluster.apply::<StreamSubscription>("later", push).await;
     subscription_is(&cluster, "later", "Validated", "False", "NotImplemented").await;
     let nosy = json!({"spec": {"source": {"podLogs": {"selection": {"namespaces": ["kube-system"]}}}}});

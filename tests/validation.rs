@@ -163,7 +163,9 @@ fn a_field_has_one_problem_of_each_reason() {
 #[test]
 fn what_does_not_exist_yet_is_never_ignored() {
     for (kind, spec, fields) in [
-        (SUB, json!({"source": {"push": {}}}), vec!["spec.source.push"]),
+        (SUB, json!({"source": {"push": {"framing": "Lines"}}}), vec!["spec.source.push.framing"]),
+        (SUB, json!({"source": {"push": {}}, "filter": {"include": ["a"]}}), vec!["spec.filter"]),
+        (SUB, json!({"source": {"push": {}}, "history": {"records": 5}}), vec!["spec.history.records"]),
         (SUB, json!({"source": {"podMetrics": {"metrics": ["a"]}}}), vec![]),
         (SUB, json!({"source": {"podLogs": {}}, "history": {"storage": "Disk"}}), vec!["spec.history.storage"]),
         (SUB, selection(json!({})), vec![]),

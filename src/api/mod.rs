@@ -43,7 +43,9 @@ pub use access_key::{
 pub use receiver::{AlertReceiver, AlertReceiverSpec, AlertReceiverStatus};
 pub use secret_reader::{NoSecrets, SecretError, SecretReader};
 pub use selection::{CompiledSelection, PodFacts, PodSelection, View};
-pub use source::{PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
+pub use source::{
+    PodLogsSource, PodMetricsSource, PodSignalsSource, PushFraming, PushSource, SourceKind, SourceSpec, StartSpec,
+};
 pub use subscription::{
     FilterSpec, FsyncPolicy, HistorySpec, HistoryStorage, RuleSpec, StreamSubscription, StreamSubscriptionSpec,
     StreamSubscriptionStatus,

@@ -20,6 +20,7 @@ mod run;
 mod run_options;
 mod scrape_options;
 mod tail;
+mod upload_options;
 
 use std::ffi::OsString;
 use std::io::Write as _;

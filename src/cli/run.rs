@@ -32,6 +32,7 @@ use crate::record::Time;
 use crate::rule::{Receivers, ReceiversConfig};
 use crate::source::pods::metrics::MetricsHub;
 use crate::source::pods::{FollowHub, IndexScope, PodIndex};
+use crate::source::push::Uploads;
 use crate::source::{Outside, Sources};
 use crate::stream::Catalogue;
 use crate::telemetry::Metrics;
@@ -101,7 +102,10 @@ fn start(
         cancel.clone(),
     );
     let scrapes = scrapes.map_err(cluster::unusable)?;
-    let sources = Sources { pods: Some(hub), metrics: Some(scrapes), outside: Outside::closed(Arc::clone(&metrics)) };
+    let uploads = Uploads::new(config.uploads.clone(), Arc::clone(&metrics), tracker.clone(), cancel.clone());
+    let uploads = uploads.map_err(|error| CliError::failed(format!("--data-dir cannot be read: {error}")))?;
+    let outside = Outside::closed(Arc::clone(&metrics));
+    let sources = Sources { pods: Some(hub), metrics: Some(scrapes), outside, uploads };
     let supervisor = Supervisor::new(sources, config.supervisor, Arc::clone(&metrics), tracker.clone(), cancel.clone());
     let histories = Histories::new(config.history.clone(), Arc::clone(&metrics), tracker.clone(), cancel.clone());
     let catalogue = Arc::new(Catalogue::default());

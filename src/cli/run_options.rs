@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::alert_options::AlertArgs;
 use super::cluster::{ClusterOptions, Surroundings, path};
 use super::problems::Problems;
 use super::scrape_options::ScrapeArgs;
+use super::upload_options::UploadArgs;
 use crate::endpoint::Limits;
 use crate::endpoint::credentials::KeyInUrl;
 use crate::endpoint::services::{EndpointOptions, ServerInfo};
@@ -18,6 +19,7 @@ use crate::record::LineLimit;
 use crate::rule::Reach;
 use crate::source::pods::metrics::ScrapeConfig;
 use crate::source::pods::{HubConfig, IndexConfig, IndexScope};
+use crate::source::push::UploadsConfig;
 use crate::stream::RingLimits;
 use crate::stream::series::SeriesOptions;
 use crate::worker::{HistoryConfig, HistoryDisk, SupervisorConfig};
@@ -63,6 +65,8 @@ pub(super) struct RunOptions {
     alerts: AlertArgs,
     #[command(flatten)]
     history: HistoryArgs,
+    #[command(flatten)]
+    uploads: UploadArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -210,6 +214,8 @@ pub(super) struct RunConfig {
     pub supervisor: SupervisorConfig,
     /// What the history of numbers may cost, and where it is kept.
     pub history: HistoryConfig,
+    /// What uploads may cost, and where they are kept.
+    pub uploads: UploadsConfig,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -247,6 +253,7 @@ impl RunOptions {
             alerts: self.alerts.reach(p),
             supervisor: self.logs.supervisor(p),
             history: self.history.config(p),
+            uploads: self.uploads.check(p, self.history.folder()),
         };
         problems.none()?;
         Ok(config)
@@ -342,13 +349,16 @@ impl LogArgs {
 }
 
 impl HistoryArgs {
+    fn folder(&self) -> Option<&Path> {
+        self.data_dir.as_deref().filter(|folder| !folder.as_os_str().is_empty())
+    }
+
     fn config(&self, p: &mut Problems) -> HistoryConfig {
         let usual = HistoryConfig::default();
         let bytes = p.number("--history-bytes", &self.history_bytes, 1024 * 1024..=64 * 1024 * 1024 * 1024);
         let disk_bytes = p.number("--history-disk-bytes", &self.history_disk_bytes, 1024 * 1024..=1 << 50);
         let series = p.number("--history-series", &self.history_series, 1..=1_000_000);
-        let folder = self.data_dir.clone().filter(|folder| !folder.as_os_str().is_empty());
-        let disk = folder.and_then(|folder| {
+        let disk = self.folder().and_then(|folder| {
             let folder = folder.join("history");
             let made = std::fs::create_dir_all(&folder).map_err(|error| format!("cannot be used: {error}"));
             p.take("--data-dir", made.map(|()| Some(HistoryDisk { folder, bytes: disk_bytes })), || None)

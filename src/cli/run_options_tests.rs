@@ -24,6 +24,7 @@ fn the_defaults_are_those_of_the_rooms_below() {
     assert_eq!(format!("{:?}", config.supervisor), format!("{:?}", SupervisorConfig::default()));
     assert_eq!(format!("{:?}", config.scrapes), format!("{:?}", ScrapeConfig::default()));
     assert_eq!(config.history, HistoryConfig::default());
+    assert_eq!(config.uploads, UploadsConfig::default());
     assert_eq!(config.drain_timeout, crate::endpoint::drain::DEFAULT_GRACE);
     assert!((1..=USUAL_THREADS).contains(&config.worker_threads));
 }

@@ -3,7 +3,7 @@
 //! It carries any tower service; what the routes do is not its business. HTTP/1.1 only: WebSocket upgrades,
 //! endless bodies and the API servers in front of Weir all do best with it.
 
-use super::connection::{Answering, Busy, Peer, Place, Places, Stream, Timeouts};
+use super::connection::{Answering, Busy, Peer, Place, Places, Stream, Timeouts, Trailers};
 use super::drain::{Drain, Drained};
 use super::tls::Tls;
 use crate::telemetry::{Metrics, Transport};
@@ -267,7 +267,8 @@ where
         request.extensions_mut().insert(peer);
         let answer = service.clone().oneshot(request);
         async move {
-            let response = answer.await.map_err(std::io::Error::other)?;
+            let mut response = answer.await.map_err(std::io::Error::other)?;
+            let trailers = response.extensions_mut().remove::<Trailers>();
             let guard = match response.status() {
                 StatusCode::SWITCHING_PROTOCOLS => {
                     guard.upgraded();
@@ -275,7 +276,7 @@ where
                 }
                 _ => Some(guard),
             };
-            Ok::<_, std::io::Error>(response.map(|body| Answering { body: Box::pin(body), guard }))
+            Ok::<_, std::io::Error>(response.map(|body| Answering { body: Box::pin(body), guard, trailers }))
         }
     });
     let connection = builder(&shared.limits).serve_connection(TokioIo::new(stream), service).with_upgrades();

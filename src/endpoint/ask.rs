@@ -65,6 +65,11 @@ impl Ask {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The bytes of a header.
+    pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name).map(http::HeaderValue::as_bytes)
+    }
+
     /// A header as text; `Err` where it is not that.
     pub(super) fn header(&self, name: &str) -> Result<Option<&str>, Problem> {
         let text = self.headers.get(name).map(|value| value.to_str()).transpose();

@@ -6,14 +6,15 @@
 //! of what is written to it.
 
 use super::drain::Drain;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -123,11 +124,17 @@ impl Drop for BusyGuard {
     }
 }
 
+/// Headers that are sent behind a body, once it is known what they are: an extension of a response. They are sent to
+/// clients that asked for such (`TE: trailers`), where a `Trailer` header names them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trailers(pub(super) Arc<OnceLock<HeaderMap>>);
+
 /// A response body that keeps its connection busy until it has been sent.
 #[derive(Debug)]
 pub(super) struct Answering<B> {
     pub(super) body: Pin<Box<B>>,
     pub(super) guard: Option<BusyGuard>,
+    pub(super) trailers: Option<Trailers>,
 }
 
 impl<B: Body> Body for Answering<B> {
@@ -140,13 +147,17 @@ impl<B: Body> Body for Answering<B> {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = ready!(self.body.as_mut().poll_frame(cx));
         if frame.is_none() {
+            let trailers = self.trailers.take().and_then(|trailers| trailers.0.get().cloned());
+            if let Some(trailers) = trailers {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
             self.guard = None;
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.trailers.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

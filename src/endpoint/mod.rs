@@ -27,6 +27,7 @@
 //! | `subscriptions` | which declared streams there are |
 //! | `streams`, `stream_frames` | a declared stream as server-sent events or plain lines |
 //! | `history` | what numbers were |
+//! | `http_streams` | streams that producers upload, and the spy |
 //! | `tickets` | tickets for clients that cannot set headers |
 
 pub mod accept;
@@ -38,6 +39,7 @@ pub mod credentials;
 pub mod drain;
 pub mod health;
 mod history;
+mod http_streams;
 mod key_admin;
 mod key_wire;
 mod metrics_socket;

@@ -116,7 +116,7 @@ fn preflight(headers: &mut HeaderMap) {
 fn mark(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers
-        .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-stream-id, x-stream-metadata, retry-after"));
+        .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-stream-id, x-stream-metadata, x-stream-state, x-stream-size, x-stream-offset, x-stream-replaced, etag, retry-after"));
     headers.append(VARY, HeaderValue::from_static("origin"));
 }
 

@@ -136,7 +136,7 @@ pub fn respond(
         Form::Lines => Bytes::new(),
     };
     let body = stream::iter([hello]).filter(|hello| ready(!hello.is_empty())).chain(stream::unfold(body, Body::next));
-    let body = InSync(Mutex::new(Box::pin(body.map(Ok::<_, Infallible>))));
+    let body = InSync::new(body.map(Ok::<_, Infallible>));
     let mut response = warp::reply::stream(body).into_response();
     secure(&mut response, form.content_type());
     // Proxies that buffer would hold events back.
@@ -167,7 +167,13 @@ impl Body {
 }
 
 /// warp asks bodies to be `Sync`, which streams rarely are. The lock is never contended: only `get_mut` is used.
-struct InSync<S>(Mutex<Pin<Box<S>>>);
+pub(super) struct InSync<S>(Mutex<Pin<Box<S>>>);
+
+impl<S> InSync<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self(Mutex::new(Box::pin(stream)))
+    }
+}
 
 impl<S: Stream> Stream for InSync<S> {
     type Item = S::Item;

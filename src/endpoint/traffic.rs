@@ -29,6 +29,7 @@ fn route(path: &str, root: &str) -> Route {
         ("api", Some("v1"), Some("streams")) => Route::Streams,
         ("api", Some("v1"), Some("subscriptions")) => Route::Subscriptions,
         ("api", Some("v1"), Some("metrics")) => Route::History,
+        ("stream", ..) | ("spy", None, _) => Route::Uploads,
         ("api", Some("v1"), Some("tickets")) => Route::Tickets,
         _ => Route::Other,
     }
@@ -54,6 +55,9 @@ mod tests {
     #[case("/api/v1/subscriptions", Route::Subscriptions)]
     #[case("/api/v1/metrics/history", Route::History)]
     #[case("/api/v1/tickets", Route::Tickets)]
+    #[case("/stream", Route::Uploads)]
+    #[case("/stream/a", Route::Uploads)]
+    #[case("/spy", Route::Uploads)]
     #[case("/kwirthy", Route::Other)]
     #[case("/wp-login.php", Route::Other)]
     #[case("/ws/metrics/more", Route::Other)]

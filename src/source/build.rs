@@ -6,12 +6,16 @@ use std::time::Duration;
 use super::containers::{Containers, ContainersConfig};
 use super::pods::metrics::{MetricsHub, PodMetrics, PodMetricsConfig};
 use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
+use super::push::{self, PushConfig, Uploads};
 use super::remote::{Remote, RemoteSpec};
 use super::{Outside, Sieve, Source, Visible};
 use crate::api::duration::DurationError;
 use crate::api::pattern::{NamePattern, PatternError};
 use crate::api::source::{ContainersSource, METRICS_INTERVAL, SignalObjects};
-use crate::api::{FilterSpec, PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
+use crate::api::{
+    FilterSpec, HistorySpec, HistoryStorage, PodLogsSource, PodMetricsSource, PodSignalsSource, PushFraming,
+    PushSource, SourceKind, SourceSpec, StartSpec,
+};
 use crate::record::{LineLimit, Time};
 use crate::stream::{From, Start, StreamName};
 use crate::telemetry::Metrics;
@@ -20,7 +24,7 @@ use crate::telemetry::Metrics;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The source exists in the schema only.
-    #[error("the source {} is not implemented in this version; use podLogs, podMetrics, podSignals, containers, http, webSocket or tcp", .0.map_or("(none)", SourceKind::as_str))]
+    #[error("the source {} is not implemented in this version; use podLogs, podMetrics, podSignals, containers, http, webSocket, tcp or push", .0.map_or("(none)", SourceKind::as_str))]
     NotImplemented(Option<SourceKind>),
     /// The operator's configuration does not allow what it would reach.
     #[error("{0}")]
@@ -46,6 +50,17 @@ pub enum BuildError {
     /// This process has no way to a cluster.
     #[error("this process runs without a cluster; give it a kubeconfig to read pods")]
     NoCluster,
+    /// Uploads cannot be cut into records.
+    #[error("framing other than Raw is not implemented in this version; use Raw")]
+    Framing,
+    /// Uploads belong to a name.
+    #[error("a push source is declared as a StreamSubscription; a client cannot ask for one")]
+    Nameless,
+    /// History on disk, and there is none.
+    #[error(
+        "history.storage is Disk and the operator has no folder for it; use Memory, or give it one with --data-dir"
+    )]
+    NoDisk,
     /// This process has no way to the nodes.
     #[error("metrics of pods are not collected by this process")]
     NoMetrics,
@@ -66,6 +81,8 @@ pub struct Sources {
     pub metrics: Option<Arc<MetricsHub>>,
     /// The world outside of Kubernetes.
     pub outside: Outside,
+    /// What producers upload.
+    pub uploads: Arc<Uploads>,
 }
 
 /// For whom a source is made, beyond what its spec says.
@@ -78,12 +95,15 @@ pub struct Wish<'a> {
     /// The declared stream that it is for: where its secrets are, and whose positions are kept. None for what a client
     /// asked for.
     pub stream: Option<&'a StreamName>,
+    /// How much of the past the stream's subscription wants kept.
+    pub history: Option<&'a HistorySpec>,
 }
 
 impl Sources {
     /// Sources of pods' logs alone.
     pub fn of_logs(pods: Arc<FollowHub>, metrics: Arc<Metrics>) -> Self {
-        Self { pods: Some(pods), metrics: None, outside: Outside::closed(metrics) }
+        let uploads = Uploads::closed(Arc::clone(&metrics));
+        Self { pods: Some(pods), metrics: None, outside: Outside::closed(metrics), uploads }
     }
 
     /// Makes the source that a spec asks for.
@@ -91,7 +111,7 @@ impl Sources {
     /// # Errors
     /// [`BuildError`] where a pattern or time is wrong, or the kind is not implemented.
     pub fn build(&self, spec: &SourceSpec, filter: &FilterSpec, wish: Wish<'_>) -> Result<Arc<dyn Source>, BuildError> {
-        let Wish { visible, now, stream } = wish;
+        let Wish { visible, now, stream, history } = wish;
         let pods = || self.pods.as_ref().ok_or(BuildError::NoCluster);
         match spec {
             SourceSpec { pod_logs: Some(logs), .. } if spec.kind() == Some(SourceKind::PodLogs) => {
@@ -118,6 +138,11 @@ impl Sources {
             SourceSpec { containers: Some(spec_of), .. } if spec.kind() == Some(SourceKind::Containers) => {
                 Ok(Containers::new(containers(spec_of, filter, &self.outside)?))
             }
+            SourceSpec { push: Some(push), .. } if spec.kind() == Some(SourceKind::Push) => {
+                let name = stream.ok_or(BuildError::Nameless)?;
+                let config = push_config(push, history, self.uploads.has_disk())?;
+                Ok(push::Declared::new(Arc::clone(&self.uploads), name.clone(), config))
+            }
             _ => Err(BuildError::NotImplemented(spec.kind())),
         }
     }
@@ -135,6 +160,23 @@ fn containers(spec: &ContainersSource, filter: &FilterSpec, outside: &Outside) -
         tail_lines: u64::from(spec.tail_lines),
         sieve: Sieve::new(filter, LineLimit(spec.max_line_bytes as usize), &outside.metrics)?,
         metrics: Arc::clone(&outside.metrics),
+    })
+}
+
+fn push_config(spec: &PushSource, history: Option<&HistorySpec>, disk: bool) -> Result<PushConfig, BuildError> {
+    if spec.framing != PushFraming::Raw {
+        return Err(BuildError::Framing);
+    }
+    let on_disk = history.filter(|history| history.storage == HistoryStorage::Disk);
+    if on_disk.is_some() && !disk {
+        return Err(BuildError::NoDisk);
+    }
+    Ok(PushConfig {
+        most: spec.max_bytes,
+        replace: spec.allow_replace,
+        bytes: history.and_then(|history| history.bytes),
+        keep: history.and_then(|history| history.age.as_ref()).map(|age| age.parse()).transpose()?,
+        disk: on_disk.map(|history| history.fsync.unwrap_or_default()),
     })
 }
 

@@ -9,6 +9,7 @@ mod build;
 mod containers;
 mod outside;
 pub mod pods;
+pub mod push;
 pub mod remote;
 mod sieve;
 

@@ -9,9 +9,12 @@
 //! ```
 
 mod backlog;
+pub mod byte_stream;
 mod catalogue;
+mod frame;
 mod reader;
 mod ring;
+pub mod segment;
 pub mod series;
 mod trail;
 

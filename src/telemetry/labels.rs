@@ -229,6 +229,8 @@ label! {
         Streams = "streams",
         /// The list of declared streams.
         Subscriptions = "subscriptions",
+        /// Streams that producers upload.
+        Uploads = "uploads",
         /// What numbers were.
         History = "history",
         /// Tickets.

@@ -62,6 +62,16 @@ pub struct Metrics {
     pub history_series: Gauge,
     /// Memory that history takes now, in bytes.
     pub history_memory: Gauge,
+    /// Uploads that are kept now, running or ended.
+    pub uploads: Gauge,
+    /// Memory that uploads take now, in bytes.
+    pub uploads_memory: Gauge,
+    /// Room on disk that uploads take now, in bytes.
+    pub uploads_disk: Gauge,
+    /// Uploads whose producers were lost before their end.
+    pub uploads_aborted: Counter,
+    /// Bytes of uploads that readers and spies did not get because they were too slow.
+    pub uploads_missed: Counter,
     /// Connections to an upstream that follow a log now.
     pub upstream_follows: Gauge,
     /// Requests to an upstream that have ended or were answered.
@@ -168,6 +178,11 @@ impl Metrics {
                 history_disk: add_with_unit(r, "history_disk", Unit::Bytes, "Room on disk that history takes now"),
                 history_series: add(r, "history_series", "Series with history now"),
                 history_memory: add_with_unit(r, "history_memory", Unit::Bytes, "Memory that history takes now"),
+                uploads: add(r, "uploads", "Uploads that are kept now, running or ended"),
+                uploads_memory: add_with_unit(r, "uploads_memory", Unit::Bytes, "Memory that uploads take now"),
+                uploads_disk: add_with_unit(r, "uploads_disk", Unit::Bytes, "Room on disk that uploads take now"),
+                uploads_aborted: add(r, "uploads_aborted", "Uploads whose producers were lost before their end"),
+                uploads_missed: add_with_unit(r, "uploads_missed", Unit::Bytes, "Bytes that slow readers did not get"),
                 upstream_follows: add(r, "upstream_follows", "Upstream connections that follow a log now"),
                 upstream_requests: add(r, "upstream_requests", "Requests to an upstream, by kind and outcome"),
                 upstream_reconnects: add(r, "upstream_reconnects", "Upstream connections made again, by reason"),

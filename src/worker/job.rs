@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::access::PodPermit;
 use crate::api::duration::DurationError;
-use crate::api::{FilterSpec, Service, SourceKind, SourceSpec, StreamSubscriptionSpec};
+use crate::api::{FilterSpec, HistorySpec, Service, SourceKind, SourceSpec, StreamSubscriptionSpec};
 use crate::record::Time;
 use crate::rule::RuleError;
 use crate::source::{BuildError, Source, Sources, Visible, Wish};
@@ -29,6 +29,8 @@ pub struct Job {
     sight: Sight,
     /// The one declared stream that it is for, where it cannot be shared with another of the same spec.
     stream: Option<StreamName>,
+    /// What its subscription wants kept, where that is the source's own business.
+    history: Option<HistorySpec>,
 }
 
 /// Why a spec cannot become a job, or a job cannot start.
@@ -91,6 +93,7 @@ impl Job {
             ring,
             sight,
             stream: None,
+            history: spec.source.push.as_ref().and(spec.history.clone()),
         })
     }
 
@@ -138,7 +141,7 @@ impl Job {
             Sight::Selected => Arc::new(|_, _| true),
             Sight::Permitted(permit) => Arc::new(move |facts, container| permit.allows(facts, container)),
         };
-        let wish = Wish { visible, now, stream: self.stream.as_ref() };
+        let wish = Wish { visible, now, stream: self.stream.as_ref(), history: self.history.as_ref() };
         Ok(sources.build(&self.source, &self.filter, wish)?)
     }
 }

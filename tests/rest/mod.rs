@@ -24,6 +24,7 @@ use weir::endpoint::{Drain, Drained, Limits, Server, health::Readiness};
 use weir::record::{Batch, Origin, Time};
 use weir::source::Sources;
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
+use weir::source::push::{Uploads, UploadsConfig};
 use weir::stream::{Catalogue, Gate, LiveStream, Located, RingLimits, StreamName};
 use weir::telemetry::{Exposition, Metrics};
 use weir::worker::{Declared, Histories, HistoryConfig, Inventory, ObjectOwner, Supervisor, SupervisorConfig};
@@ -52,6 +53,7 @@ pub struct Setup {
     pub options: Option<EndpointOptions>,
     pub without_cluster: bool,
     pub history: HistoryConfig,
+    pub uploads: UploadsConfig,
     /// What stands at `/page`, for browsers.
     pub page: Option<&'static str>,
 }
@@ -81,8 +83,9 @@ pub async fn start(setup: Setup) -> Endpoint {
     let config = HubConfig::default();
     let hub = FollowHub::new(client, index.clone(), config, metrics.clone(), tracker.clone(), cancel.clone());
     let config = SupervisorConfig::default();
+    let uploads = Uploads::new(setup.uploads, metrics.clone(), tracker.clone(), cancel.clone()).unwrap();
     let supervisor = Supervisor::new(
-        Sources::of_logs(hub, metrics.clone()),
+        Sources { uploads, ..Sources::of_logs(hub, metrics.clone()) },
         config,
         metrics.clone(),
         tracker.clone(),

@@ -25,6 +25,7 @@ use weir::endpoint::{Drain, Limits, Server, routes};
 use weir::record::Time;
 use weir::source::pods::metrics::{AddressType, MetricsHub, ScrapeConfig};
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex, log_client};
+use weir::source::push::Uploads;
 use weir::source::{Outside, Sources};
 use weir::stream::Catalogue;
 use weir::telemetry::{Exposition, Metrics};
@@ -225,6 +226,7 @@ impl Served {
             pods: Some(Arc::clone(&hub)),
             metrics: Some(scrapes(cluster, &index, &metrics, &tracker, &cancel)),
             outside: Outside::closed(Arc::clone(&metrics)),
+            uploads: Uploads::closed(Arc::clone(&metrics)),
         };
         let supervisor = Supervisor::new(sources, workers, Arc::clone(&metrics), tracker.clone(), cancel.clone());
         let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());

@@ -7,7 +7,7 @@ use super::{Findings, IMPLEMENTED_SOURCES, Reach};
 use crate::api::pattern::NamePattern;
 use crate::api::source::{
     ContainersSource, FilesSource, HeaderSpec, HttpSource, PodLogsSource, PodMetricsSource, PodSignalsSource,
-    SourceSpec, StartSpec, TcpSource, WebSocketSource,
+    PushFraming, SourceSpec, StartSpec, TcpSource, WebSocketSource,
 };
 use crate::api::source::{DERIVED_METRICS, METRICS_INTERVAL, RATE_SUFFIX};
 
@@ -55,6 +55,9 @@ fn each_kind(findings: &mut Findings, spec: &SourceSpec, reach: Reach<'_>) {
     }
     if let Some(source) = &spec.tcp {
         tcp(findings, source);
+    }
+    if spec.push.as_ref().is_some_and(|push| push.framing != PushFraming::Raw) {
+        findings.not_implemented("spec.source.push.framing", "is not Raw, the only one in this version; use Raw");
     }
 }
 

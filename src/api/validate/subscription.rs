@@ -19,11 +19,22 @@ pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> V
     if spec.source.pod_metrics.is_some() && !spec.rules.is_empty() {
         findings.invalid("spec.rules", "watch text, and podMetrics gives numbers; remove them");
     }
+    if spec.source.push.is_some() && spec.filter.as_ref().is_some_and(|filter| !filter.is_empty()) {
+        findings.not_implemented("spec.filter", "needs records, and what is pushed has none here; remove it");
+    }
+    if spec.source.push.is_some() && !spec.rules.is_empty() {
+        findings.not_implemented("spec.rules", "need records, and what is pushed has none here; remove them");
+    }
     for (at, spec) in spec.rules.iter().enumerate() {
         rule(&mut findings, &format!("spec.rules[{at}]"), spec);
     }
     if let Some(history_spec) = &spec.history {
-        history(&mut findings, history_spec, spec.source.pod_metrics.is_some());
+        let on_disk = spec.source.pod_metrics.is_some() || spec.source.push.is_some();
+        history(&mut findings, history_spec, on_disk);
+        if spec.source.push.is_some() && history_spec.records.is_some() {
+            let text = "counts records, and what is pushed has none here; use bytes or age";
+            findings.not_implemented("spec.history.records", text);
+        }
     }
     bounds::check("StreamSubscription", spec, &mut findings);
     findings.0
@@ -62,15 +73,15 @@ fn rule(findings: &mut Findings, field: &str, spec: &RuleSpec) {
     }
 }
 
-fn history(findings: &mut Findings, spec: &HistorySpec, of_numbers: bool) {
+fn history(findings: &mut Findings, spec: &HistorySpec, on_disk: bool) {
     if let Some(age) = &spec.age {
         findings.duration("spec.history.age", age, Duration::from_secs(1));
     }
     match spec.storage {
-        HistoryStorage::Disk if !of_numbers => {
+        HistoryStorage::Disk if !on_disk => {
             findings.not_implemented(
                 "spec.history.storage",
-                "is Disk, which this version has for podMetrics alone; use Memory",
+                "is Disk, which this version has for podMetrics and push alone; use Memory",
             );
         }
         HistoryStorage::Memory if spec.fsync.is_some() => {

@@ -15,13 +15,12 @@
 
 use super::super::SeriesKey;
 use super::super::chunk::Chunk;
+use crate::stream::frame;
 
 /// How each file begins.
 pub(super) const MARK: &[u8; 8] = b"weirser1";
 /// The longest payload that is written or read.
 pub(super) const LONGEST: usize = 1024 * 1024;
-/// What a record has before its payload, in bytes.
-const FRAME: usize = 8;
 
 /// One record.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,16 +50,12 @@ impl Iterator for Values<'_> {
     }
 }
 
-/// Appends a record whose payload `fill` writes.
+/// Appends a record of a kind whose body `fill` writes.
 fn frame(out: &mut Vec<u8>, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {
-    let start = out.len();
-    out.extend_from_slice(&[0; FRAME]);
-    out.push(kind);
-    fill(out);
-    let payload = &out[start + FRAME..];
-    let (length, sum) = (payload.len() as u32, crc32c::crc32c(payload));
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    out[start + 4..start + FRAME].copy_from_slice(&sum.to_le_bytes());
+    frame::write(out, |out| {
+        out.push(kind);
+        fill(out);
+    });
 }
 
 pub(super) fn write_head(out: &mut Vec<u8>, keep: u64) {
@@ -118,14 +113,8 @@ pub(super) fn write_end(out: &mut Vec<u8>) {
 
 /// Takes the next record off the front of `bytes`; `None` where there is none that is whole and makes sense.
 pub(super) fn read<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    let (sum, rest) = rest.split_first_chunk()?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= LONGEST)?;
-    let (payload, rest) = rest.split_at_checked(length)?;
-    if crc32c::crc32c(payload) != u32::from_le_bytes(*sum) {
-        return None;
-    }
-    let record = parse(payload)?;
+    let mut rest = *bytes;
+    let record = parse(frame::read(&mut rest, LONGEST)?)?;
     *bytes = rest;
     Some(record)
 }

@@ -57,18 +57,18 @@ impl DiskBudget {
     ///
     /// # Errors
     /// [`io::ErrorKind::QuotaExceeded`] where there is not enough.
-    fn take(&self, bytes: u64) -> io::Result<()> {
+    pub(in crate::stream) fn take(&self, bytes: u64) -> io::Result<()> {
         let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.bytes);
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         taken.map(drop).map_err(|_| io::Error::from(io::ErrorKind::QuotaExceeded))
     }
 
     /// Counts what is there already, whether or not it fits.
-    fn count(&self, bytes: u64) {
+    pub(in crate::stream) fn count(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn give_back(&self, bytes: u64) {
+    pub(in crate::stream) fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
