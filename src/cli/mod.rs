@@ -7,10 +7,13 @@
 //! | `crds` | `weir crds`: the definitions of the objects |
 //! | `keys` | `weir keys show`, `weir keys rotate` |
 //! | `tail` | `weir tail`: a log, live, from a Weir that runs somewhere |
+//! | `test` | `weir test`: what a config file says, and what is wrong with it |
+//! | `check` | `weir check`: the rules of a config file over lines that are there |
 //! | `problems` | everything that is wrong with the options, at once |
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line is wrong. Data goes to stdout, everything else to stderr.
 
+mod check;
 mod cluster;
 mod crds;
 mod keys;
@@ -19,6 +22,7 @@ mod run;
 mod run_options;
 mod scrape_options;
 mod tail;
+mod test;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -70,6 +74,10 @@ enum Command {
     Tail(Box<tail::TailOptions>),
     /// Show the token of an AccessKey, or give it a new one
     Keys(keys::KeysOptions),
+    /// Say what a config file comes to, and all that is wrong with it
+    Test(test::TestOptions),
+    /// Run the rules of a config file over the last lines of its files
+    Check(check::CheckOptions),
     /// Print the definitions of Weir's objects, for kubectl apply -f -
     Crds(crds::CrdsOptions),
 }
@@ -141,6 +149,8 @@ fn execute(cli: Cli) -> Result<(), CliError> {
         .map_err(|_| CliError::failed("another TLS provider is installed already; this is a fault of the build"))?;
     match cli.command {
         Command::Crds(options) => crds::print(&options),
+        Command::Test(options) => test::test(&options),
+        Command::Check(options) => check::check(&options),
         Command::Keys(options) => on_runtime(Threads::One, keys::keys(options)),
         Command::Tail(options) => on_runtime(Threads::One, tail::tail(options.check(Time::now())?)),
         Command::Run(options) => {
