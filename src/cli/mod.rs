@@ -3,6 +3,8 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `run`, `run_options` | `weir run`: the operator, and everything about it that can be set |
+//! | `endpoint_options`, `scrape_options` | what of that `weir watch` has too |
+//! | `serving`, `pods` | signals, tasks and the end; what reads pods: shared by both |
 //! | `cluster` | which cluster is meant: a kubeconfig, or the one that Weir runs in |
 //! | `crds` | `weir crds`: the definitions of the objects |
 //! | `keys` | `weir keys show`, `weir keys rotate` |
@@ -16,11 +18,14 @@
 mod check;
 mod cluster;
 mod crds;
+mod endpoint_options;
 mod keys;
+mod pods;
 mod problems;
 mod run;
 mod run_options;
 mod scrape_options;
+mod serving;
 mod tail;
 mod test;
 

@@ -250,17 +250,17 @@ fn the_place_in_a_pattern_is_told() {
 #[rstest::rstest]
 #[case::undefined(
     "{name: n, text: a, alert: slck}",
-    "38: rules[0].alert names \"slck\", which is no alert; did you mean slack?"
+    "35: rules[0].alert names \"slck\", which is no alert; did you mean slack?"
 )]
 #[case::one_of_many(
     "{name: n, text: a, alert: [slack, b]}",
-    "46: rules[0].alert names \"b\", which is no alert; define it below alerts, or use one of slack"
+    "43: rules[0].alert names \"b\", which is no alert; define it below alerts, or use one of slack"
 )]
 #[case::no_alert("{name: n, text: a}", "9: rules[0] has no alert; name one of those below alerts")]
 #[case::no_name("{text: a, alert: slack}", "9: rules[0] has no name")]
 #[case::same(
     "{name: n, text: a, alert: slack}, {name: n, text: b, alert: slack}",
-    "49: rules[1].name \"n\" is the name of an earlier rule"
+    "50: rules[1].name \"n\" is the name of an earlier rule"
 )]
 fn rules_need_names_and_alerts_that_are_there(#[case] rules: &str, #[case] expected: &str) {
     let told = told(&with(&format!("alerts: {{slack: {{type: slack, url: $SLACK}}}}\nrules: [{rules}]")));
