@@ -59,7 +59,10 @@ fn variables(path: &str) -> Vec<String> {
 #[test]
 fn operations_lists_every_option_of_the_operator() {
     let page = read("docs/operations.md");
-    for name in ["run_options", "endpoint_options", "scrape_options"].iter().flat_map(|file| variables(&format!("src/cli/{file}.rs"))) {
+    for name in ["run_options", "endpoint_options", "scrape_options"]
+        .iter()
+        .flat_map(|file| variables(&format!("src/cli/{file}.rs")))
+    {
         assert!(page.contains(&format!("`{name}`")), "add {name} to the table under Options in docs/operations.md");
     }
 }

@@ -9,6 +9,8 @@
 //! | `crds` | `weir crds`: the definitions of the objects |
 //! | `keys` | `weir keys show`, `weir keys rotate` |
 //! | `tail` | `weir tail`: a log, live, from a Weir that runs somewhere |
+//! | `watch`, `watch_options` | `weir watch`: the same without a cluster |
+//! | `status`, `install_service` | what a running one says of itself; a unit of systemd |
 //! | `test` | `weir test`: what a config file says, and what is wrong with it |
 //! | `check` | `weir check`: the rules of a config file over lines that are there |
 //! | `problems` | everything that is wrong with the options, at once |
@@ -19,6 +21,7 @@ mod check;
 mod cluster;
 mod crds;
 mod endpoint_options;
+mod install_service;
 mod keys;
 mod pods;
 mod problems;
@@ -26,8 +29,11 @@ mod run;
 mod run_options;
 mod scrape_options;
 mod serving;
+mod status;
 mod tail;
 mod test;
+mod watch;
+mod watch_options;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -56,7 +62,7 @@ struct Cli {
 /// How Weir speaks of itself.
 #[derive(Debug, clap::Args)]
 struct LogOptions {
-    /// What to log on stderr: a level, or a list of target=level [default: info for run, warn otherwise]
+    /// What to log on stderr: a level, or a list of target=level [default: info for run and watch, warn otherwise]
     #[arg(long = "log", global = true, value_name = "FILTER", env = "WEIR_LOG", hide_env_values = true)]
     filter: Option<String>,
     /// How a line of the log is written: text for people, json for collectors
@@ -79,6 +85,12 @@ enum Command {
     Tail(Box<tail::TailOptions>),
     /// Show the token of an AccessKey, or give it a new one
     Keys(keys::KeysOptions),
+    /// Watch without a cluster: from a config file, or from a folder of manifests
+    Watch(Box<watch_options::WatchOptions>),
+    /// Say what is the case with everything that a running weir watch was given
+    Status(status::StatusOptions),
+    /// Write a systemd unit that runs weir watch
+    InstallService(install_service::InstallOptions),
     /// Say what a config file comes to, and all that is wrong with it
     Test(test::TestOptions),
     /// Run the rules of a config file over the last lines of its files
@@ -139,7 +151,7 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn execute(cli: Cli) -> Result<(), CliError> {
     let level = match &cli.command {
-        Command::Run(_) => "info",
+        Command::Run(_) | Command::Watch(_) => "info",
         _ => "warn",
     };
     let filter = cli.log.filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(level);
@@ -154,6 +166,12 @@ fn execute(cli: Cli) -> Result<(), CliError> {
         .map_err(|_| CliError::failed("another TLS provider is installed already; this is a fault of the build"))?;
     match cli.command {
         Command::Crds(options) => crds::print(&options),
+        Command::Watch(options) => {
+            let config = options.check()?;
+            on_runtime(Threads::Many(config.worker_threads), watch::watch(config))
+        }
+        Command::Status(options) => on_runtime(Threads::One, async move { status::status(&options).await }),
+        Command::InstallService(options) => install_service::install(&options),
         Command::Test(options) => test::test(&options),
         Command::Check(options) => check::check(&options),
         Command::Keys(options) => on_runtime(Threads::One, keys::keys(options)),

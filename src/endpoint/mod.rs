@@ -27,6 +27,7 @@
 //! | `subscriptions` | which declared streams there are |
 //! | `streams`, `stream_frames` | a declared stream as server-sent events or plain lines |
 //! | `history` | what numbers were |
+//! | `status` | what is the case with objects that files declare |
 //! | `tickets` | tickets for clients that cannot set headers |
 
 pub mod accept;
@@ -47,6 +48,7 @@ pub mod routes;
 pub mod services;
 pub mod session;
 pub mod sse;
+mod status;
 mod stream_frames;
 mod streams;
 mod subscriptions;

@@ -13,17 +13,28 @@
 //! | [`reading`], [`variables`] | values out of a tree, checked; `${NAME}` |
 //! | [`config`] | the config file, and what it comes to |
 //! | [`held`] | its secrets, which never stand in a spec |
+//! | [`folder`] | a folder of manifests: objects, keys, secrets |
+//! | [`desired`], [`keeper`] | what both ask for, kept at work |
+//! | [`changes`], [`paths`] | when files change; paths and globs |
+//! | [`tokens`], [`local_key`] | tokens in files; the key of who watches with a config file |
+//! | [`owner`] | what clients may ask of files |
 //!
 //! Nothing here reads a stream or knows a protocol.
 
+pub mod changes;
 pub mod config;
+pub mod desired;
+pub mod folder;
 pub mod held;
+pub mod keeper;
+pub mod local_key;
+pub mod owner;
+pub mod paths;
 pub mod place;
 pub mod reading;
+pub mod tokens;
 pub mod tree;
 pub mod variables;
-
-pub mod paths;
 
 use std::io::Read as _;
 use std::path::Path;

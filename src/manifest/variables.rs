@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 /// Where the values of variables come from.
 #[derive(Clone)]
-pub struct Variables(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Variables(Arc<Lookup>);
+
+/// The value of a variable, where it is set.
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Variables {
     /// The environment of this process.

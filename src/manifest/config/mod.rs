@@ -8,9 +8,11 @@
 //! | `rules` | what to watch for, and where |
 //! | [`health`] | resources, system checks, the heartbeat |
 //! | [`matching`] | which rules match a line, for looking back |
+//! | [`follow`] | the file, read again when it changes |
 //! | [`plan`] | what all that comes to: subscriptions and receivers |
 
 pub mod alerts;
+pub mod follow;
 pub mod health;
 pub mod inputs;
 pub mod matching;

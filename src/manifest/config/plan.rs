@@ -16,6 +16,7 @@ use crate::api::source::{ContainersSource, FilesSource, HeaderSpec, HttpSource, 
 use crate::api::validate::{self, Problem, Reach};
 use crate::api::{AlertReceiverSpec, DurationText, RuleSpec, SecretKeyRef, SourceSpec, StreamSubscriptionSpec};
 use crate::manifest::DEFAULT_NAMESPACE;
+use crate::manifest::desired::{PlannedReceiver, PlannedStream};
 use crate::manifest::held::Draft;
 use crate::manifest::paths;
 use crate::manifest::place::{Findings, Place};
@@ -46,32 +47,6 @@ impl Surroundings {
         let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
         Self { base, home, host: sysinfo::System::host_name().ok() }
     }
-}
-
-/// A subscription that the file asks for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlannedStream {
-    /// Its name, by which it can be read.
-    pub name: StreamName,
-    /// Its identity, by which positions in files are found again.
-    pub uid: String,
-    /// What it reads, as the file has it.
-    pub title: String,
-    /// Where it is declared.
-    pub place: Place,
-    /// What it is.
-    pub spec: Arc<StreamSubscriptionSpec>,
-}
-
-/// A receiver that the file asks for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlannedReceiver {
-    /// The name of the alert.
-    pub name: String,
-    /// Where it is declared.
-    pub place: Place,
-    /// What it is.
-    pub spec: AlertReceiverSpec,
 }
 
 /// All that a config file asks for.
@@ -322,7 +297,7 @@ fn receiver(alert: &Alert, secrets: &mut Draft) -> PlannedReceiver {
             });
         }
     }
-    PlannedReceiver { name: alert.name.clone(), place: alert.place, spec }
+    PlannedReceiver { namespace: DEFAULT_NAMESPACE.to_owned(), name: alert.name.clone(), place: alert.place, spec }
 }
 
 /// The mail server of the machine itself speaks no TLS as a rule, and nothing leaves the machine on the way to it.
