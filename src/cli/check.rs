@@ -242,7 +242,7 @@ mod tests {
         let printed = |colour| {
             let mut out = Vec::new();
             let mut printer = Printer { out: &mut out, colour };
-            printer.line(b"an ERROR\x1b[2J", &["errors"], &[3..8]).unwrap();
+            printer.line(b"an ERROR\x1b[2J", &["errors"], std::slice::from_ref(&(3..8))).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert_eq!(printed(false), "  [errors] an ERROR\u{fffd}[2J\n");
