@@ -8,6 +8,7 @@
 //! | 6 | [`cli`] | the commands: `run`, `tail`, `crds`, `keys` | logic |
 //! | 5 | [`endpoint`] | what clients connect to: one file per protocol, limits, TLS, drain | Kubernetes calls |
 //! | 5 | [`controller`] | objects from a cluster: validate, materialise, report status | byte handling |
+//! | 5 | [`manifest`] | objects from a folder or a config file: the same, without a cluster | byte handling |
 //! | 4 | [`worker`] | supervisor: specs in, running sources and observed state out; sharing, backoff | protocols |
 //! | 3 | [`source`] | one folder or file per kind of source | keys, rules |
 //! | 3 | [`health`] | checks of other systems, the machine's resources, the heartbeat | receivers of alerts |
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod controller;
 pub mod endpoint;
 pub mod health;
+pub mod manifest;
 pub mod record;
 pub mod rule;
 pub mod source;

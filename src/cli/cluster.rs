@@ -28,6 +28,11 @@ pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
 }
 
 impl ClusterOptions {
+    /// Whether a cluster is named by an option, not only by what surrounds the process.
+    pub fn is_given(&self) -> bool {
+        self.file().is_some() || self.context.as_deref().is_some_and(|context| !context.is_empty())
+    }
+
     fn names_a_kubeconfig(&self) -> bool {
         fn given(text: Option<&str>) -> bool {
             text.is_some_and(|text| !text.is_empty())

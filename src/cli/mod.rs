@@ -3,24 +3,39 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `run`, `run_options` | `weir run`: the operator, and everything about it that can be set |
+//! | `endpoint_options`, `scrape_options` | what of that `weir watch` has too |
+//! | `serving`, `pods` | signals, tasks and the end; what reads pods: shared by both |
 //! | `cluster` | which cluster is meant: a kubeconfig, or the one that Weir runs in |
 //! | `crds` | `weir crds`: the definitions of the objects |
 //! | `keys` | `weir keys show`, `weir keys rotate` |
 //! | `tail` | `weir tail`: a log, live, from a Weir that runs somewhere |
+//! | `watch`, `watch_options` | `weir watch`: the same without a cluster |
+//! | `status`, `install_service` | what a running one says of itself; a unit of systemd |
+//! | `test` | `weir test`: what a config file says, and what is wrong with it |
+//! | `check` | `weir check`: the rules of a config file over lines that are there |
 //! | `problems` | everything that is wrong with the options, at once |
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line is wrong. Data goes to stdout, everything else to stderr.
 
 mod alert_options;
+mod check;
 mod cluster;
 mod crds;
+mod endpoint_options;
+mod install_service;
 mod keys;
+mod pods;
 mod problems;
 mod run;
 mod run_options;
 mod scrape_options;
+mod serving;
+mod status;
 mod tail;
+mod test;
 mod upload_options;
+mod watch;
+mod watch_options;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -49,7 +64,7 @@ struct Cli {
 /// How Weir speaks of itself.
 #[derive(Debug, clap::Args)]
 struct LogOptions {
-    /// What to log on stderr: a level, or a list of target=level [default: info for run, warn otherwise]
+    /// What to log on stderr: a level, or a list of target=level [default: info for run and watch, warn otherwise]
     #[arg(long = "log", global = true, value_name = "FILTER", env = "WEIR_LOG", hide_env_values = true)]
     filter: Option<String>,
     /// How a line of the log is written: text for people, json for collectors
@@ -72,6 +87,16 @@ enum Command {
     Tail(Box<tail::TailOptions>),
     /// Show the token of an AccessKey, or give it a new one
     Keys(keys::KeysOptions),
+    /// Watch without a cluster: from a config file, or from a folder of manifests
+    Watch(Box<watch_options::WatchOptions>),
+    /// Say what is the case with everything that a running weir watch was given
+    Status(status::StatusOptions),
+    /// Write a systemd unit that runs weir watch
+    InstallService(install_service::InstallOptions),
+    /// Say what a config file comes to, and all that is wrong with it
+    Test(test::TestOptions),
+    /// Run the rules of a config file over the last lines of its files
+    Check(check::CheckOptions),
     /// Print the definitions of Weir's objects, for kubectl apply -f -
     Crds(crds::CrdsOptions),
 }
@@ -128,7 +153,7 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn execute(cli: Cli) -> Result<(), CliError> {
     let level = match &cli.command {
-        Command::Run(_) => "info",
+        Command::Run(_) | Command::Watch(_) => "info",
         _ => "warn",
     };
     let filter = cli.log.filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(level);
@@ -143,6 +168,14 @@ fn execute(cli: Cli) -> Result<(), CliError> {
         .map_err(|_| CliError::failed("another TLS provider is installed already; this is a fault of the build"))?;
     match cli.command {
         Command::Crds(options) => crds::print(&options),
+        Command::Watch(options) => {
+            let config = options.check()?;
+            on_runtime(Threads::Many(config.worker_threads), watch::watch(config))
+        }
+        Command::Status(options) => on_runtime(Threads::One, async move { status::status(&options).await }),
+        Command::InstallService(options) => install_service::install(&options),
+        Command::Test(options) => test::test(&options),
+        Command::Check(options) => check::check(&options),
         Command::Keys(options) => on_runtime(Threads::One, keys::keys(options)),
         Command::Tail(options) => on_runtime(Threads::One, tail::tail(options.check(Time::now())?)),
         Command::Run(options) => {

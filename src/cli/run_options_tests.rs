@@ -1,6 +1,7 @@
 //! What options come to, and what is refused.
 
 use super::*;
+use crate::cli::endpoint_options::USUAL_THREADS;
 use clap::Parser;
 
 #[derive(Parser)]

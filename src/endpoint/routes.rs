@@ -8,8 +8,8 @@ use warp::reply::{Reply, Response};
 
 use super::services::Services;
 use super::{
-    config, health, history, http_streams, key_admin, metrics_socket, reply, session, streams, subscriptions, tickets,
-    traffic,
+    config, health, history, http_streams, key_admin, metrics_socket, reply, session, status, streams, subscriptions,
+    tickets, traffic,
 };
 
 /// Everything that the endpoint serves. Every request gets an answer, errors as JSON.
@@ -19,6 +19,7 @@ pub fn routes(services: Arc<Services>) -> BoxedFilter<(Response,)> {
     let api = api.or(tickets::routes(&services)).unify();
     let api = api.or(history::routes(&services)).unify();
     let api = api.or(http_streams::routes(&services)).unify();
+    let api = api.or(status::routes(&services)).unify();
     let api = api.or(session::routes(Arc::clone(&services))).unify();
     let api = api.or(metrics_socket::routes(&services)).unify();
     let all = probes.or(api).unify().or(beside_the_session(&services)).unify();

@@ -1,9 +1,34 @@
 //! What a rule says when it fires.
 
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
 use crate::record::Time;
 
 /// The longest message, in bytes: more than any chat shows, and little enough to wait in a queue by the hundred.
 pub const MESSAGE_BYTES: usize = 4096;
+
+/// By which name a Weir is known to those it tells. It may change while alerts are made.
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<RwLock<Arc<str>>>);
+
+impl Identity {
+    /// Known by this name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(Arc::new(RwLock::new(name.into())))
+    }
+
+    /// Known by this name from now on, to all who hold it.
+    pub fn set(&self, name: &str) {
+        *self.0.write() = name.into();
+    }
+
+    /// The name.
+    pub fn get(&self) -> Arc<str> {
+        Arc::clone(&self.0.read())
+    }
+}
 
 /// What a rule says when it fires. All of it may come from outside but the names.
 #[derive(Clone, Debug, PartialEq, Eq)]

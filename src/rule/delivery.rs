@@ -28,7 +28,7 @@ pub(super) struct Delivery {
 /// Tells the ledger what became of an alert. Shared by the receivers of the alert: the first that accepts it settles it,
 /// and the last that gives it up.
 #[derive(Clone)]
-pub(super) struct Receipt(Arc<Open>);
+pub(super) struct Receipt(Option<Arc<Open>>);
 
 struct Open {
     ledger: Arc<Mutex<Ledger>>,
@@ -42,17 +42,26 @@ struct Open {
 impl Receipt {
     pub(super) fn new(ledger: Arc<Mutex<Ledger>>, rule: usize, source: Arc<str>, alert: u64) -> Self {
         let otherwise = Mutex::new(Standing::Nobody);
-        Self(Arc::new(Open { ledger, rule, source, alert, otherwise }))
+        Self(Some(Arc::new(Open { ledger, rule, source, alert, otherwise })))
+    }
+
+    /// For an alert that no rule waits for.
+    pub(super) fn unasked() -> Self {
+        Self(None)
     }
 
     /// A receiver has the alert.
     fn accepted(&self) {
-        self.0.settle(Standing::Accepted);
+        if let Some(open) = &self.0 {
+            open.settle(Standing::Accepted);
+        }
     }
 
     /// A receiver that should take the alert does not.
     pub(super) fn failed(&self) {
-        *self.0.otherwise.lock() = Standing::Failed;
+        if let Some(open) = &self.0 {
+            *open.otherwise.lock() = Standing::Failed;
+        }
     }
 }
 

@@ -30,7 +30,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use alert::{Alert, MESSAGE_BYTES};
+pub use alert::{Alert, Identity, MESSAGE_BYTES};
 pub use error::{Failure, RuleError, StartError};
 pub use ledger::{Ledger, Pace, Standing};
 pub use reach::{NamedHost, NamedHostError, Reach};

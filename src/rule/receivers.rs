@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -12,7 +12,8 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::delivery::{Courier, Delivery};
+use super::alert::Alert;
+use super::delivery::{Courier, Delivery, Receipt};
 use super::error::{Failure, StartError};
 use super::reach::Reach;
 use super::receiver::{Carriers, HttpClient, Letter, Place, Printer, kind_of, places, secret_refs};
@@ -182,6 +183,12 @@ impl Receivers {
             self.post.config.reach.check(&host, port, tls)?;
         }
         Ok(())
+    }
+
+    /// Tells a receiver of something that no rule found, such as a check that failed. Never waits: what finds no room is
+    /// counted and told in the log.
+    pub fn tell(&self, name: &ReceiverName, alert: Arc<Alert>) {
+        self.send(name, Delivery { alert, receipt: Receipt::unasked(), since: Instant::now() });
     }
 
     /// Puts an alert into a receiver's queue, without waiting.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use super::alert::{Alert, clip_bytes, escaped};
+use super::alert::{Alert, Identity, clip_bytes, escaped};
 use super::delivery::{Delivery, Receipt};
 use super::ledger::{Ledger, Pace};
 use super::receivers::{ReceiverName, Receivers};
@@ -41,7 +41,7 @@ pub enum Subject {
 #[derive(Clone, Debug)]
 pub struct WatchContext {
     /// The name of this Weir.
-    pub identity: Arc<str>,
+    pub identity: Identity,
     /// The stream.
     pub stream: StreamName,
     /// What of it is watched.
@@ -77,7 +77,7 @@ impl Watch {
         let now = Instant::now();
         let context = &self.context;
         let alert = Arc::new(Alert {
-            identity: context.identity.to_string(),
+            identity: context.identity.get().to_string(),
             rule: rule.name.clone(),
             message,
             time,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 use crate::api::{RuleSpec, Service};
-use crate::rule::{Firing, Receivers, RuleError, RuleSet, Subject, Watch, WatchContext};
+use crate::rule::{Firing, Identity, Receivers, RuleError, RuleSet, Subject, Watch, WatchContext};
 use crate::stream::{LiveStream, StreamName, Tap, TapGuard};
 
 /// How many rules that fired may wait for those who listen; the rest they miss.
@@ -14,7 +14,7 @@ const FIRINGS: usize = 256;
 /// What the rules of all declared streams have in common.
 #[derive(Debug)]
 pub struct Alarms {
-    identity: Arc<str>,
+    identity: Identity,
     receivers: Arc<Receivers>,
     firings: broadcast::Sender<Firing>,
 }
@@ -22,7 +22,17 @@ pub struct Alarms {
 impl Alarms {
     /// Alarms that this Weir, known as `identity`, gives to `receivers`.
     pub fn new(identity: impl Into<Arc<str>>, receivers: Arc<Receivers>) -> Arc<Self> {
-        Arc::new(Self { identity: identity.into(), receivers, firings: broadcast::channel(FIRINGS).0 })
+        Arc::new(Self { identity: Identity::new(identity), receivers, firings: broadcast::channel(FIRINGS).0 })
+    }
+
+    /// By which name this Weir is known from now on.
+    pub fn known_as(&self, identity: &str) {
+        self.identity.set(identity);
+    }
+
+    /// By which name this Weir is known.
+    pub fn identity(&self) -> Arc<str> {
+        self.identity.get()
     }
 
     /// The receivers.
@@ -43,7 +53,7 @@ impl Alarms {
         rules: &[RuleSpec],
     ) -> Result<Arc<Watch>, RuleError> {
         let context = WatchContext {
-            identity: Arc::clone(&self.identity),
+            identity: self.identity.clone(),
             stream: name.clone(),
             subject: if service == Service::Signal { Subject::Signals } else { Subject::Records },
             receivers: Arc::clone(&self.receivers),

@@ -14,11 +14,13 @@ mod inventory;
 mod job;
 mod owner;
 mod supervisor;
+mod vitals;
 
 pub use alarms::Alarms;
 pub use declared::{Declared, DeclaredStream, Observed};
 pub use histories::{Histories, HistoryConfig, HistoryDisk, HistoryPlan};
 pub use inventory::Inventory;
 pub use job::{Job, JobError, Sight};
-pub use owner::{KeyChange, KeyView, ObjectOwner, OwnerError, OwnerFuture};
+pub use owner::{KeyChange, KeyView, ObjectOwner, ObjectView, OwnerError, OwnerFuture};
 pub use supervisor::{Lease, Supervisor, SupervisorConfig};
+pub use vitals::{Vitals, Wanted};

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use crate::api::condition::{Reason, Status};
 use crate::api::{AccessKey, AccessKeySpec};
 use crate::stream::StreamName;
 use crate::telemetry::Category;
@@ -49,6 +50,23 @@ pub struct KeyView {
     pub token: Option<secrecy::SecretString>,
 }
 
+/// What is the case with an object, where its owner keeps no status in the object itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectView {
+    /// Its kind, or `File` for what declares objects.
+    pub kind: &'static str,
+    /// Its namespace; empty where it has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it does what it says.
+    pub ready: Status,
+    /// Why.
+    pub reason: Reason,
+    /// The same for people, with what to do.
+    pub message: String,
+}
+
 /// What to do with a key.
 #[derive(Clone, Debug)]
 pub enum KeyChange {
@@ -76,4 +94,9 @@ pub trait ObjectOwner: Send + Sync {
 
     /// Suspends a subscription or lets it run again; done when it has taken effect on the object.
     fn suspend<'a>(&'a self, name: &'a StreamName, suspend: bool) -> OwnerFuture<'a, ()>;
+
+    /// All objects and what is the case with each; none where the objects say so themselves.
+    fn objects(&self) -> Option<Vec<ObjectView>> {
+        None
+    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use super::{Office, WRITTEN, quick, receiver, rule};
 use crate::api::RuleSpec;
 use crate::record::{Batch, Event, Level, Line, Origin, Regarding, Signal, Time};
-use crate::rule::{Firing, ReceiverName, RuleSet, Subject, Watch, WatchContext};
+use crate::rule::{Firing, Identity, ReceiverName, RuleSet, Subject, Watch, WatchContext};
 use crate::stream::{Item, LiveStream, RingLimits, StreamName, TapGuard};
 use crate::telemetry::{AlertKind, AlertOutcome};
 
@@ -38,7 +38,7 @@ impl Watched {
         let stream = LiveStream::new(RingLimits::default(), 1);
         let (sender, firings) = broadcast::channel(16);
         let context = WatchContext {
-            identity: "weir-0".into(),
+            identity: Identity::new("weir-0"),
             stream: StreamName::new("shop", "carts"),
             subject,
             receivers: Arc::clone(&office.receivers),
