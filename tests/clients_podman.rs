@@ -1,6 +1,8 @@
 //! The source `containers` against a real engine: Podman's service of the Docker API (Debian: podman, runc, busybox), in
 //! a folder of its own. Its times have whole seconds only, which is the hardest case of leaving out what was seen.
 
+#![allow(clippy::expect_used, reason = "a test that cannot go on fails, with what it waited for")]
+
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir::record::Time;
+use weir::source::push::Uploads;
 use weir::source::{Outside, OutsidePolicy, Sources, Wish};
 use weir::stream::{Delivery, LiveStream, ReadFrom, Reader, RingLimits};
 use weir::telemetry::Metrics;
@@ -101,9 +104,9 @@ async fn containers_of_podman_are_followed_across_restarts_of_the_engine_and_of_
     let metrics = Metrics::new();
     let policy = Arc::new(OutsidePolicy::open(Some(podman.path().join("podman.sock"))));
     let outside = Outside { policy, ..Outside::closed(Arc::clone(&metrics)) };
-    let sources = Sources { pods: None, metrics: None, outside };
+    let sources = Sources { pods: None, metrics: None, outside, uploads: Uploads::closed(metrics) };
     let spec = serde_json::from_value(json!({"containers": {"names": ["count-.*"]}})).expect("a source");
-    let wish = Wish { visible: Arc::new(|_, _| true), now: Time::now(), stream: None };
+    let wish = Wish { visible: Arc::new(|_, _| true), now: Time::now(), stream: None, history: None };
     let source = sources.build(&spec, &Default::default(), wish).expect("it is allowed");
     let stream = Arc::new(LiveStream::new(RingLimits::default(), 1));
     let mut reader = Reader::open(Arc::clone(&stream), ReadFrom::Oldest);

@@ -24,6 +24,7 @@ mod crds;
 mod endpoint_options;
 mod install_service;
 mod keys;
+mod outside_options;
 mod pods;
 mod problems;
 mod run;

@@ -70,7 +70,12 @@ fn start(
     let uploads = uploads.map_err(|error| CliError::failed(format!("--data-dir cannot be read: {error}")))?;
     let pods = PodsConfig { scope: config.scope, index: config.index, hub: config.hub, scrapes: config.scrapes };
     let Pods { index, hub, scrapes } = Pods::start(clients, pods, &metrics, &readiness, tasks)?;
-    let outside = Outside::closed(Arc::clone(&metrics));
+    let outside = Outside {
+        policy: Arc::new(config.outside),
+        secrets: Arc::new(ClusterSecrets::new(clients.watches.clone())),
+        checkpoints: config.data.map(|folder| folder.join("positions")),
+        metrics: Arc::clone(&metrics),
+    };
     let sources = Sources { pods: Some(hub), metrics: Some(scrapes), outside, uploads };
     let declared = declared(sources, config.supervisor, config.history, &metrics, tasks);
     let keyring = KeyRing::new();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::alert_options::AlertArgs;
 use super::cluster::{ClusterOptions, Surroundings, path};
 use super::endpoint_options::{EndpointArgs, SessionArgs, given, listed, worker_threads};
+use super::outside_options::OutsideArgs;
 use super::problems::Problems;
 use super::scrape_options::ScrapeArgs;
 use super::upload_options::UploadArgs;
@@ -16,6 +17,7 @@ use crate::endpoint::services::{EndpointOptions, ServerInfo};
 use crate::endpoint::tls::Tls;
 use crate::record::LineLimit;
 use crate::rule::Reach;
+use crate::source::OutsidePolicy;
 use crate::source::pods::metrics::ScrapeConfig;
 use crate::source::pods::{HubConfig, IndexConfig, IndexScope};
 use crate::source::push::UploadsConfig;
@@ -58,6 +60,8 @@ pub(super) struct RunOptions {
     logs: LogArgs,
     #[command(flatten)]
     scrapes: ScrapeArgs,
+    #[command(flatten)]
+    outside: OutsideArgs,
     #[command(flatten)]
     alerts: AlertArgs,
     #[command(flatten)]
@@ -138,6 +142,10 @@ pub(super) struct RunConfig {
     pub index: IndexConfig,
     /// How nodes are scraped.
     pub scrapes: ScrapeConfig,
+    /// What of the world outside of Kubernetes may be reached.
+    pub outside: OutsidePolicy,
+    /// The folder for what must survive a restart.
+    pub data: Option<PathBuf>,
     /// Where alerts may go.
     pub alerts: Reach,
     /// How workers run.
@@ -179,6 +187,8 @@ impl RunOptions {
             hub: self.logs.hub(p),
             index: self.logs.index(p),
             scrapes: self.scrapes.check(p),
+            outside: self.outside.check(p),
+            data: self.history.folder().map(Path::to_owned),
             alerts: self.alerts.reach(p),
             supervisor: self.logs.supervisor(p),
             history: self.history.config(p),

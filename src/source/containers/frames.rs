@@ -21,7 +21,7 @@ pub(super) enum LogReader {
     /// The log of a terminal: lines as they are.
     Raw(LogParser),
     /// Frames of two writers.
-    Framed(Framed),
+    Framed(Box<Framed>),
 }
 
 /// The state between two pieces of an answer.
@@ -46,7 +46,7 @@ impl LogReader {
         if tty {
             return Self::Raw(parser());
         }
-        Self::Framed(Framed {
+        Self::Framed(Box::new(Framed {
             origin: Arc::clone(origin),
             writers: [parser(), parser(), parser()],
             header: [0; HEADER],
@@ -54,7 +54,7 @@ impl LogReader {
             left: 0,
             data: Vec::new(),
             lines: Vec::new(),
-        })
+        }))
     }
 
     /// Takes bytes as they arrived; the lines that ended with them.

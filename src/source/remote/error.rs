@@ -11,7 +11,7 @@ use crate::telemetry::{Category, Outcome, Reconnect};
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// The operator's list does not have the host.
-    #[error("{0} is not among the hosts that the operator allows; ask for it to be added to --allow-host")]
+    #[error("{0} is not among the hosts that the operator allows; ask for it to be added to --outside-hosts")]
     Host(String),
     /// The host is allowed and leads to where nobody may go.
     #[error("{host} leads to {}; Weir never connects to that", .why.as_str())]

@@ -220,7 +220,7 @@ impl Way {
             Self::Listen { host, port } if outside.policy.listen.listens(host, *port) => Ok(()),
             Self::Listen { host, port } => Err(BuildError::NotAllowed(format!(
                 "{} is not among the addresses that the operator allows to listen on; ask for it to be added to \
-                 --allow-listen",
+                 --outside-listen",
                 at(host, *port)
             ))),
             Self::Http(..) | Self::WebSocket(_) | Self::Tcp { .. } => {
