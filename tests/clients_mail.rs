@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir::api::{SecretError, SecretKeyRef, SecretReader};
 use weir::record::{Batch, Origin, Time};
-use weir::rule::{Reach, ReceiverName, Receivers, ReceiversConfig, RetryPolicy, RuleSet, Subject, Watch, WatchContext};
+use weir::rule::{
+    Identity, Reach, ReceiverName, Receivers, ReceiversConfig, RetryPolicy, RuleSet, Subject, Watch, WatchContext,
+};
 use weir::stream::{LiveStream, RingLimits, StreamName};
 use weir::telemetry::{AlertKind, AlertLabels, AlertOutcome, Metrics};
 
@@ -103,7 +105,7 @@ impl Office {
         receivers.set(ReceiverName::new("shop", "mail"), serde_json::from_value(json!({"email": spec})).unwrap());
         let rule = json!({"name": "oops", "text": "oops", "receivers": ["mail"]});
         let context = WatchContext {
-            identity: "weir-0".into(),
+            identity: Identity::new("weir-0"),
             stream: StreamName::new("shop", "carts"),
             subject: Subject::Records,
             receivers,

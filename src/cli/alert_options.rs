@@ -6,7 +6,7 @@ use crate::rule::{NamedHost, Reach};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Alerts")]
 pub(super) struct AlertArgs {
-    /// Hosts that alerts may be sent to besides the public services, as host, host:port or *.example.com, separated by commas
+    /// Hosts that alerts may be sent to besides the public services, as host, host:port or *.example.com, separated by commas [default: none]
     #[arg(long, value_name = "HOSTS", env = "WEIR_ALERT_HOSTS", hide_env_values = true)]
     alert_hosts: Option<String>,
 }

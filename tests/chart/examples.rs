@@ -21,6 +21,10 @@ fn examples() -> Vec<(PathBuf, Vec<Json>)> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            // Config files of `weir watch` are no objects; tests/watch_examples.rs reads them.
+            if path.ends_with("examples/watch") {
+                continue;
+            }
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "yaml") {

@@ -148,9 +148,9 @@ async fn an_invalid_one_is_withdrawn_and_says_everything_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_not_there_yet_is_refused() {
+async fn what_a_source_cannot_do_yet_is_refused() {
     let mut house = House::new();
-    let push = carts(|object| object["spec"]["source"] = json!({"push": {}}));
+    let push = carts(|object| object["spec"]["source"] = json!({"push": {"framing": "Lines"}}));
     let (_, calls) = house.reconcile(&push, [WriteStatus, Publish("NotImplemented")]).await;
     assert_eq!(calls[0].condition("Validated"), ("False", "NotImplemented"));
     assert!(!house.is_at_work());

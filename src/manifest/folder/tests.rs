@@ -35,6 +35,8 @@ impl Bench {
         let manifests = home.path().join("manifests");
         std::fs::create_dir_all(&manifests).unwrap();
         let (metrics, tracker, cancel) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
+        // Another test of this process may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let outside = Outside::closed(Arc::clone(&metrics));
         let uploads = Uploads::new(UploadsConfig::default(), Arc::clone(&metrics), tracker.clone(), cancel.clone());
         let sources = Sources { pods: None, metrics: None, outside, uploads: uploads.unwrap() };
