@@ -151,6 +151,9 @@ async fn the_answer_comes_before_the_body_and_ends_when_it_is_stored() {
     );
 }
 
+/// Method, path, body, headers; the status and a piece of the answer.
+type Case<'a> = (&'a str, &'a str, &'a str, Vec<(&'a str, &'a str)>, u16, &'a str);
+
 #[tokio::test]
 async fn every_refusal_has_its_status_and_says_why() {
     let (endpoint, token) = open().await;
@@ -158,7 +161,7 @@ async fn every_refusal_has_its_status_and_says_why() {
     let pusher = endpoint.key("shop/pusher", &key(&[Scope::Push]));
     post(&endpoint, &token, "/stream/a", &[], "x").await.rest().await;
     let long = format!("/stream/{}", "x".repeat(10_000));
-    let table: Vec<(&str, &str, &str, Vec<(&str, &str)>, u16, &str)> = vec![
+    let table: Vec<Case<'_>> = vec![
         (
             "POST",
             "/stream/a",

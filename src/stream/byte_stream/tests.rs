@@ -46,10 +46,10 @@ async fn readers_from_any_offset_get_every_byte_once_while_it_is_written() {
     for stream in [ByteStream::in_memory(1 << 24, Pool::new(1 << 24)), on_disk(folder.path(), None)] {
         let sent = noise(1_500_000);
         let (writer, _) = stream.write().await.unwrap();
-        let mut readers = Vec::new();
+        let (tasks, mut readers) = (TaskTracker::new(), Vec::new());
         let (mut at, mut size) = (0, 1);
         while at < sent.len() {
-            readers.push((at, tokio::spawn(all(stream.read(at as u64, None)))));
+            readers.push((at, tasks.spawn(all(stream.read(at as u64, None)))));
             let end = (at + size).min(sent.len());
             stream.append(writer, Bytes::copy_from_slice(&sent[at..end])).await.unwrap();
             (at, size) = (end, (size * 7 + 3) % 90_001);
