@@ -5,10 +5,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-e2e bench fuzz lint generate image cluster-up cluster-down clean
+.PHONY: help run demo test test-e2e bench fuzz lint generate image cluster-up cluster-down clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Weir without a cluster and without root, with a little traffic and an alert (ARGS="--seconds 30" to end by itself)
+	@hack/run $(ARGS)
 
 demo: ## A cluster, the operator, example objects, a chatty workload, and its live log
 	@hack/demo
@@ -21,6 +24,7 @@ test-e2e: ## Only the end-to-end tests (ARGS="-E 'test(name)'" to choose)
 
 bench: ## The figures of the README, beside curl on the same cluster (ARGS="--only log" to choose)
 	@cargo bench --locked --bench core
+	@cargo bench --locked --bench uploads
 	@hack/bench $(ARGS)
 
 fuzz: ## Build the fuzz targets and run their seeds (ARGS="exposition 600" to fuzz one for ten minutes)

@@ -4,19 +4,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use weir::api::{PodSelection, RuleSpec, View};
+use tokio_util::sync::CancellationToken;
+use weir::api::{FilterSpec, PodSelection, RuleSpec, View};
 use weir::record::{Asset, Batch, Line, LineCutter, LineLimit, Origin, Reading, ReadingHead, Time, TimeParser, Wire};
 use weir::rule::RuleSet;
+use weir::source::files::{Files, FilesConfig, FilesLimits};
 use weir::source::pods::metrics::exposition::{Entry, Exposition};
 use weir::source::pods::metrics::{Board, Capacity, Catalogue, Known, NodePage, Seen};
 use weir::source::pods::{ContainerInfo, PodInfo};
+use weir::source::{Allowed, Sieve, Source as _};
 use weir::stream::series::{Aggregate, Select, SeriesKey, SeriesStore, Window};
-use weir::stream::{LiveStream, ReadFrom, Reader, RingLimits, Trail};
+use weir::stream::{LiveStream, ReadFrom, Reader, RingLimits, Tap, Trail};
+use weir::telemetry::Metrics;
 
 fn main() {
     divan::main();
@@ -333,6 +338,62 @@ fn match_rules(bencher: Bencher<'_, '_>, count: usize) {
     bencher
         .counter(ItemsCount::new(LINES))
         .bench_local(|| batch.lines().iter().filter(|line| set.matches(black_box(batch.text(line))).is_some()).count());
+}
+
+/// Looks at every line with one rule, as the tap of a subscription does, and counts them.
+#[derive(Debug)]
+struct Matching {
+    rules: RuleSet,
+    lines: AtomicUsize,
+    matched: AtomicUsize,
+}
+
+impl Tap for Matching {
+    fn records(&self, _: &LiveStream, batch: &Arc<Batch>) {
+        let matched = batch.lines().iter().filter(|line| self.rules.matches(batch.text(line)).is_some()).count();
+        self.matched.fetch_add(matched, Ordering::Relaxed);
+        self.lines.fetch_add(batch.len(), Ordering::Relaxed);
+    }
+}
+
+/// A file of 64 MiB, followed from its first line until all of it was looked at with one rule.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn follow_a_file(bencher: Bencher<'_, '_>) {
+    const COUNT: usize = 64 * 1024 * 1024 / (TEXT.len() + 1);
+    let folder = tempfile::tempdir().unwrap_or_else(|error| unreachable!("{error}"));
+    let path = folder.path().join("app.log");
+    std::fs::write(&path, format!("{TEXT}\n").repeat(COUNT)).unwrap_or_else(|error| unreachable!("{error}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.unwrap_or_else(|error| unreachable!("{error}"));
+    bencher.counter(BytesCount::new(COUNT * (TEXT.len() + 1))).bench_local(|| {
+        let metrics = Metrics::new();
+        let config = FilesConfig {
+            paths: vec![path.to_string_lossy().into_owned()],
+            from_start: true,
+            sieve: Sieve::new(&FilterSpec::default(), LineLimit::default(), &metrics)
+                .unwrap_or_else(|error| unreachable!("{error}")),
+            allowed: Allowed::Everything,
+            positions: None,
+            limits: FilesLimits::default(),
+            metrics,
+        };
+        let source = Files::new(config).unwrap_or_else(|error| unreachable!("{error}"));
+        let stream = Arc::new(LiveStream::new(RingLimits::default(), 1));
+        let tap = Arc::new(Matching { rules: rules(1), lines: AtomicUsize::new(0), matched: AtomicUsize::new(0) });
+        let _guard = stream.tap(Arc::clone(&tap) as Arc<dyn Tap>);
+        let cancel = CancellationToken::new();
+        runtime.block_on(async {
+            let run = source.run(Arc::clone(&stream), cancel.clone());
+            let seen = async {
+                while tap.lines.load(Ordering::Relaxed) < COUNT {
+                    tokio::time::sleep(Duration::from_micros(500)).await;
+                }
+                cancel.cancel();
+            };
+            futures::join!(run, seen);
+        });
+        assert_eq!(tap.lines.load(Ordering::Relaxed), COUNT);
+    });
 }
 
 /// Lines of which every one matches one rule.

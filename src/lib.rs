@@ -5,7 +5,7 @@
 //!
 //! | floor | room | what lives there | what never does |
 //! |---|---|---|---|
-//! | 6 | [`cli`] | the commands: `run`, `tail`, `crds`, `keys` | logic |
+//! | 6 | [`cli`] | the commands: `run`, `watch`, `test`, `check`, `tail`, `push`, `spy`, `crds`, `keys` and more | logic |
 //! | 5 | [`endpoint`] | what clients connect to: one file per protocol, limits, TLS, drain | Kubernetes calls |
 //! | 5 | [`controller`] | objects from a cluster: validate, materialise, report status | byte handling |
 //! | 5 | [`manifest`] | objects from a folder or a config file: the same, without a cluster | byte handling |

@@ -1,13 +1,23 @@
 //! The commands as a person meets them: options, exit codes, what is printed where.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what is wrong by panicking")]
 
+#[path = "cli/check.rs"]
+mod check;
+#[path = "../src/source/containers/tests/docker.rs"]
+#[allow(dead_code, reason = "the source's own tests use more of it")]
+mod docker;
 #[path = "cli/server.rs"]
 mod server;
 #[path = "cli/tail.rs"]
 mod tail;
+#[path = "cli/watch_streams.rs"]
+mod watch_streams;
 
 use std::path::Path;
 use std::process::{Command, Output};
+
+// Where the engine, which the tests of the source talk to as well, looks for it.
+use weir::record;
 
 /// The program, in an empty environment: whatever surrounds the tests changes nothing.
 fn weir(arguments: &[&str]) -> Command {
@@ -92,13 +102,18 @@ fn help_names_each_option_of_run_with_its_variable_and_default() {
 
 #[test]
 fn every_command_has_a_page_of_help_that_names_the_log_and_the_exit_codes_stand_on_the_first() {
-    for command in [&["run"][..], &["crds"], &["tail"], &["keys", "show"], &["keys", "rotate"]] {
+    for command in
+        [&["run"][..], &["crds"], &["tail"], &["push"], &["spy"], &["ls"], &["keys", "show"], &["keys", "rotate"]]
+    {
         let (output, help, err) = run(&[command, &["--help"]].concat());
         assert!(output.status.success() && err.is_empty(), "{command:?}: {err}");
         assert!(help.contains("WEIR_LOG") && help.contains("WEIR_LOG_FORMAT"), "{command:?}: {help}");
     }
     for (command, variables) in [
         ("tail", vec!["WEIR_URL", "WEIR_KEY_FILE", "WEIR_KEY", "WEIR_CA_FILE", "WEIR_OUTPUT", "WEIR_COLOR"]),
+        ("push", vec!["WEIR_KEY_FILE", "WEIR_KEY", "WEIR_CA_FILE"]),
+        ("spy", vec!["WEIR_KEY_FILE", "WEIR_KEY", "WEIR_CA_FILE", "WEIR_COLOR"]),
+        ("ls", vec!["WEIR_KEY_FILE", "WEIR_KEY", "WEIR_CA_FILE"]),
         ("crds", vec!["WEIR_CRDS_COMPAT", "WEIR_CRDS_DIR", "WEIR_CRDS_MARKDOWN"]),
     ] {
         let (_, help, _) = run(&[command, "--help"]);

@@ -56,33 +56,30 @@ fn variables(path: &str) -> Vec<String> {
     variable.find_iter(&read(path)).map(|found| found.as_str().to_owned()).collect()
 }
 
+/// The files of `src/cli` in which the options of `weir run` stand.
+const OPTIONS: [&str; 8] = [
+    "run_options",
+    "endpoint_options",
+    "socket_io_options",
+    "stream_options",
+    "scrape_options",
+    "alert_options",
+    "outside_options",
+    "upload_options",
+];
+
 #[test]
 fn operations_lists_every_option_of_the_operator() {
     let page = read("docs/operations.md");
-    for name in
-        ["run_options", "endpoint_options", "scrape_options", "alert_options", "outside_options", "upload_options"]
-            .iter()
-            .flat_map(|file| variables(&format!("src/cli/{file}.rs")))
-    {
+    for name in OPTIONS.iter().flat_map(|file| variables(&format!("src/cli/{file}.rs"))) {
         assert!(page.contains(&format!("`{name}`")), "add {name} to the table under Options in docs/operations.md");
     }
 }
 
 #[test]
 fn the_chart_and_the_pages_name_no_option_that_there_is_not() {
-    let known: Vec<_> = [
-        "run_options",
-        "endpoint_options",
-        "scrape_options",
-        "alert_options",
-        "outside_options",
-        "upload_options",
-        "cluster",
-        "mod",
-    ]
-    .iter()
-    .flat_map(|file| variables(&format!("src/cli/{file}.rs")))
-    .collect();
+    let files = OPTIONS.iter().chain(&["cluster", "mod"]);
+    let known: Vec<_> = files.flat_map(|file| variables(&format!("src/cli/{file}.rs"))).collect();
     for path in ["charts/weir/templates/deployment.yaml", "docs/operations.md", "docs/install.md"] {
         for name in variables(path) {
             assert!(known.contains(&name), "{path} names {name}, which `weir run` does not read");

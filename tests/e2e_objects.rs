@@ -6,7 +6,7 @@ mod cluster;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use secrecy::ExposeSecret;
@@ -200,9 +200,9 @@ async fn an_invalid_object_says_what_is_wrong_while_others_go_on() {
     assert!(find(&bad.conditions, "Ready").unwrap().message.contains("set one of them"));
     key_is(&cluster, "good", "Ready", "True", "Ready").await;
 
-    let push = json!({"spec": {"source": {"push": {"framing": "Lines"}}}});
-    cluster.apply::<StreamSubscription>("later", push).await;
-    subscription_is(&cluster, "later", "Validated", "False", "NotImplemented").await;
+    let unframed = json!({"spec": {"source": {"push": {}}, "filter": {"include": ["a"]}}});
+    cluster.apply::<StreamSubscription>("unframed", unframed).await;
+    subscription_is(&cluster, "unframed", "Validated", "False", "Invalid").await;
     let nosy = json!({"spec": {"source": {"podLogs": {"selection": {"namespaces": ["kube-system"]}}}}});
     cluster.apply::<StreamSubscription>("nosy", nosy).await;
     subscription_is(&cluster, "nosy", "Validated", "False", "NotAllowed").await;
@@ -320,15 +320,7 @@ async fn a_subscription_follows_pods_and_says_so_within_a_second() {
     subscription_is(&cluster, "all", "Streaming", "False", "NoMatchingPods").await;
     cluster.kubectl(&["wait", "--for=condition=Ready", "--timeout=10s", "streamsubscription/all"]).await;
 
-    let script = "while true; do echo here; sleep 1; done";
-    let pod = json!({"spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "main",
-        "image": "weir.test/busybox:1", "imagePullPolicy": "Never", "command": ["sh", "-c", script]}]}});
-    until("the namespace takes pods", || async {
-        let accounts = cluster.api::<k8s_openapi::api::core::v1::ServiceAccount>();
-        accounts.get_opt("default").await.unwrap()
-    })
-    .await;
-    cluster.apply::<Pod>("talker", pod).await;
+    cluster.run("talker", "while true; do echo here; sleep 1; done").await;
     let following = || async { (operator.declared.observe(&name)?.targets == 1).then_some(()) };
     until("the pod is followed", following).await;
     let begin = Instant::now();

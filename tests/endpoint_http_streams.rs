@@ -406,12 +406,53 @@ async fn a_spy_sees_all_streams_each_under_its_name_and_only_those_it_wants() {
     assert!(start.starts_with("\u{1b}[1;"), "{start:?}");
 }
 
+#[tokio::test]
+async fn a_framed_upload_is_served_as_records_as_well_and_its_bytes_stay_as_they_came() {
+    let spec = serde_json::json!({
+        "source": {"push": {"framing": "Ndjson", "maxLineBytes": 256}}, "filter": {"exclude": ["debug"]},
+    });
+    let (endpoint, token) = declared(UploadsConfig::default(), spec).await;
+    let (mut producer, _) = Wire::upload(&endpoint, "/stream/kept", &token).await;
+    let mut events = endpoint.get("/api/v1/streams/shop/kept/events?fromStart=true", &token).await;
+    let long = format!("{{\"long\":\"{}\"}}", "x".repeat(300));
+    let sent = format!("{{\"n\":1}}\r\n\n{{\"debug\":2}}\n{long}\nno json\n{{\"n\":");
+    for piece in sent.as_bytes().chunks(7) {
+        producer.chunk(piece).await;
+    }
+    let text = async |events: &mut rest::Answer| events.named("").await.data["text"].as_str().unwrap().to_owned();
+    assert_eq!(text(&mut events).await, "{\"n\":1}");
+    assert_eq!(text(&mut events).await, format!("{}\u{2026} [line truncated]", &long[..256]));
+    assert_eq!(text(&mut events).await, "no json");
+    // The producer is lost in the middle of a line, and another goes on.
+    drop(producer);
+    let resume = [("x-stream-offset", sent.len().to_string())];
+    let resume = [(resume[0].0, resume[0].1.as_str())];
+    let mut rest = post(&endpoint, &token, "/stream/kept?append=true", &resume, "3}").await;
+    assert_eq!((rest.status, rest.rest().await.as_str()), (201, ""));
+    assert_eq!(text(&mut events).await, "{\"n\":3}");
+    let all = endpoint.get("/stream/kept", &token).await.rest().await;
+    assert_eq!(all, format!("{sent}3}}"));
+}
+
 /// Puts a subscription to work.
 fn declare(endpoint: &Endpoint, spec: serde_json::Value) {
     let spec: StreamSubscriptionSpec = serde_json::from_value(spec).unwrap();
     let name = StreamName::new("shop", "kept");
     let job = Job::declared(&spec, RingLimits::default(), &name).unwrap();
     endpoint.services.declared.declare(&name, "uid", job).unwrap();
+}
+
+/// An endpoint at which `kept` is declared, and no other name may be used.
+async fn declared(uploads: UploadsConfig, spec: serde_json::Value) -> (Endpoint, String) {
+    let endpoint = start(Setup { uploads, ..Setup::default() }).await;
+    declare(&endpoint, spec);
+    let token = endpoint.key("shop/a", &key(&[Scope::Push, Scope::Stream]));
+    // The source declares its name as soon as it runs.
+    let far = [("x-stream-offset", "1000000")];
+    while post(&endpoint, &token, "/stream/kept?append=true", &far, "").await.status == 403 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (endpoint, token)
 }
 
 #[tokio::test]
@@ -424,15 +465,7 @@ async fn a_declared_name_has_its_bounds_and_on_disk_outlives_a_restart() {
     });
     let from_start = async || {
         let uploads = UploadsConfig { disk: disk(), ..UploadsConfig::default() };
-        let endpoint = start(Setup { uploads, ..Setup::default() }).await;
-        declare(&endpoint, spec.clone());
-        let token = endpoint.key("shop/a", &key(&[Scope::Push, Scope::Stream]));
-        // The source declares its name as soon as it runs.
-        let far = [("x-stream-offset", "1000000")];
-        while post(&endpoint, &token, "/stream/kept?append=true", &far, "").await.status == 403 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        (endpoint, token)
+        declared(uploads, spec.clone()).await
     };
     let sent = "x".repeat(600);
     {
@@ -460,6 +493,40 @@ async fn a_declared_name_has_its_bounds_and_on_disk_outlives_a_restart() {
     endpoint.services.declared.withdraw(&StreamName::new("shop", "kept"), "The subscription was suspended.");
     assert_eq!(last.all().await, Err(Vec::new()), "who uploads is cut");
     assert_eq!(endpoint.get("/stream/kept", &token).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_to_producers_readers_go_on_and_space_that_returns_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Some(UploadsDisk { folder: folder.path().join("uploads"), bytes: 1 << 20 });
+    let spec = serde_json::json!({"source": {"push": {"allowReplace": true}}, "history": {"storage": "Disk"}});
+    let (endpoint, token) = declared(UploadsConfig { disk, ..UploadsConfig::default() }, spec).await;
+    let (mut producer, _) = Wire::upload(&endpoint, "/stream/kept", &token).await;
+    let mut reader = Wire::send(&endpoint, "GET /stream/kept", &token).await;
+    reader.head().await;
+    let piece = [b'x'; 50_000];
+    let mut sent = 0;
+    // The producer is told by an answer that breaks off.
+    while sent < 2_000_000 && producer.socket.write_all(&chunked(&piece)).await.is_ok() {
+        sent += piece.len();
+    }
+    assert_eq!(producer.all().await, Err(Vec::new()));
+    let read = reader.all().await.expect_err("the stream is aborted");
+    assert!(read.len() > 900_000 && read.len() < 1 << 20 && read.iter().all(|byte| *byte == b'x'), "{}", read.len());
+    let mut stored = endpoint.get("/stream/kept", &token).await;
+    assert_eq!(stored.headers["x-stream-state"], "aborted");
+    assert!(stored.headers["x-stream-reason"].contains("--uploads-disk-bytes"), "{:?}", stored.headers);
+    assert_eq!(stored.rest().await.len(), read.len());
+    let mut full = post(&endpoint, &token, "/stream/kept?append=true", &[], "y").await;
+    assert_eq!(full.status, 507);
+    assert!(full.rest().await.contains("--uploads-disk-bytes"));
+    let mut again = post(&endpoint, &token, "/stream/kept?force=true", &[], "there is room again").await;
+    assert_eq!((again.status, again.rest().await.as_str()), (201, ""));
+    assert_eq!(endpoint.get("/stream/kept", &token).await.rest().await, "there is room again");
+}
+
+fn chunked(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 async fn curl(endpoint: &Endpoint, token: &str, path: &str, more: &[&str], input: &[u8]) -> (i32, Vec<u8>) {

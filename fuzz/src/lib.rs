@@ -3,6 +3,12 @@
 
 #[path = "../../src/source/pods/metrics/exposition/mod.rs"]
 pub mod exposition;
+#[path = "../../src/record/encode/json.rs"]
+pub mod json;
+#[path = "../../src/endpoint/socket_io/packet/mod.rs"]
+mod packet;
+#[path = "../../src/endpoint/socket_io/packet/tests/reference.rs"]
+pub mod packet_reference;
 #[path = "../../src/source/pods/metrics/exposition/tests/reference.rs"]
 pub mod reference;
 #[path = "../../src/source/remote/sse.rs"]
@@ -13,8 +19,13 @@ pub mod sse_reference;
 pub mod time;
 
 pub use exposition::*;
+use packet::*;
 
 /// Where those files look for it.
 pub mod record {
     pub use crate::time::Time;
+
+    pub mod encode {
+        pub use crate::json::push_str;
+    }
 }

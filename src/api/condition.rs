@@ -103,6 +103,8 @@ pub mod reason {
         RECEIVER_MISSING = "ReceiverMissing";
         /// The selection matches no pod now; matching pods are followed when they start.
         NO_MATCHING_PODS = "NoMatchingPods";
+        /// Nothing is there to be read now; what comes is read.
+        WAITING = "Waiting";
         /// All targets are followed.
         STREAMING = "Streaming";
         /// Some targets are followed and some cannot be.
@@ -125,6 +127,10 @@ pub mod reason {
         TOKEN_ROTATED = "TokenRotated";
         /// A rule of a subscription fired (Event).
         RULE_FIRED = "RuleFired";
+        /// A client's command was carried out (Event).
+        COMMAND_DONE = "CommandDone";
+        /// A client's command was refused or failed (Event).
+        COMMAND_FAILED = "CommandFailed";
         /// A pod or container is followed from now on (Event).
         TARGET_ADDED = "TargetAdded";
         /// A pod or container is not followed any more (Event).

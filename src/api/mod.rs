@@ -5,13 +5,14 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`access_key`], [`subscription`], [`receiver`] | the three kinds of `weir.dev/v1alpha1` |
-//! | [`source`] | the union that says where a subscription's records come from |
+//! | [`source`], [`push`] | the union that says where a subscription's records come from |
 //! | [`selection`] | which pods and containers, as written and as compiled |
 //! | [`pattern`] | anchored names, `type+name` groups, `pod+container` |
 //! | [`text`] | durations and times as people write them, references to Secrets |
 //! | [`secret_reader`] | how secrets are asked for |
 //! | [`message`] | what a rule says, with places to be filled in |
 //! | [`duration`] | lengths of time: `90s`, `7d` |
+//! | [`host`] | hosts that may be reached: `*.example.com:443`; addresses that never are |
 //! | [`validate`] | what is wrong with a spec, all of it, with remedies |
 //! | [`crds`] | the CustomResourceDefinitions and what is generated from them |
 //! | [`condition`] | condition types, reasons, and how a condition changes |
@@ -24,8 +25,10 @@ pub mod access_key;
 pub mod condition;
 pub mod crds;
 pub mod duration;
+pub mod host;
 pub mod message;
 pub mod pattern;
+pub mod push;
 pub mod receiver;
 pub mod secret_reader;
 pub mod selection;
@@ -40,12 +43,11 @@ mod schema;
 pub use access_key::{
     AccessKey, AccessKeySpec, AccessKeyStatus, Grant, KeyFormat, KeyLimits, PodGrant, Scope, Service,
 };
+pub use push::{PushFraming, PushSource};
 pub use receiver::{AlertReceiver, AlertReceiverSpec, AlertReceiverStatus};
 pub use secret_reader::{NoSecrets, SecretError, SecretReader};
 pub use selection::{CompiledSelection, PodFacts, PodSelection, View};
-pub use source::{
-    PodLogsSource, PodMetricsSource, PodSignalsSource, PushFraming, PushSource, SourceKind, SourceSpec, StartSpec,
-};
+pub use source::{PodLogsSource, PodMetricsSource, PodSignalsSource, SourceKind, SourceSpec, StartSpec};
 pub use subscription::{
     FilterSpec, FsyncPolicy, HistorySpec, HistoryStorage, RuleSpec, StreamSubscription, StreamSubscriptionSpec,
     StreamSubscriptionStatus,

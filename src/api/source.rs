@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, PodSelection, SecretKeyRef, Service, TimeText};
+use super::{DurationText, PodSelection, PushSource, SecretKeyRef, Service, TimeText};
 
 /// Where the records come from. Exactly one field is set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -192,7 +192,7 @@ impl Default for PodLogsSource {
 /// The longest line, in bytes, where a spec does not say otherwise.
 pub const DEFAULT_LINE_BYTES: u32 = 65_536;
 
-fn default_line_bytes() -> u32 {
+pub(super) fn default_line_bytes() -> u32 {
     DEFAULT_LINE_BYTES
 }
 
@@ -454,6 +454,10 @@ fn default_reconnect_delay() -> DurationText {
     DurationText::from("5s")
 }
 
+fn default_idle_timeout() -> DurationText {
+    DurationText::from("1h")
+}
+
 /// How an HTTP body is cut into records.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum HttpMode {
@@ -503,6 +507,10 @@ pub struct TcpSource {
     /// Accept connections instead of making one, as for senders of syslog. Default false.
     #[serde(default)]
     pub listen: bool,
+    /// With listen: a sender that sends nothing for so long is disconnected, so that its place is free for another. From 1s;
+    /// default 1h.
+    #[serde(default = "default_idle_timeout")]
+    pub idle_timeout: DurationText,
     /// Wait before the first reconnect; it grows to 60s while connecting keeps failing. Default 5s.
     #[serde(default = "default_reconnect_delay")]
     pub reconnect_delay: DurationText,
@@ -510,32 +518,4 @@ pub struct TcpSource {
     #[serde(default = "default_line_bytes")]
     #[schemars(range(min = 256, max = 1_048_576))]
     pub max_line_bytes: u32,
-}
-
-/// What producers upload.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PushSource {
-    /// How what is uploaded is cut into records. Default Raw.
-    #[serde(default)]
-    pub framing: PushFraming,
-    /// Most bytes that one upload may hold. Default: the operator's own limit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000_000_000_000_u64))]
-    pub max_bytes: Option<u64>,
-    /// A new upload may replace one that exists. Default false.
-    #[serde(default)]
-    pub allow_replace: bool,
-}
-
-/// How what is uploaded is cut into records.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum PushFraming {
-    /// Not at all: readers get the bytes as they came.
-    #[default]
-    Raw,
-    /// One record per line.
-    Lines,
-    /// One record per line, each a JSON value.
-    Ndjson,
 }

@@ -79,6 +79,15 @@ pub struct StreamSubscriptionSpec {
     /// Switches the stream off while true: readers are told and cut, nothing is followed. Default false.
     #[serde(default)]
     pub suspend: bool,
+    /// Containers of the selection that are not followed, as `pod+container`. Commands of clients write it. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 3, max = 507), regex(pattern = r"^[^+]+\+[^+]+$")))]
+    pub stopped_nodes: Vec<String>,
+    /// When the workers were last told to start anew; another value starts them anew. Commands of clients write it. Default:
+    /// never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub restarted_at: Option<String>,
 }
 
 /// Which records are kept. Patterns are regular expressions, unanchored, case-sensitive, over the line without its end.

@@ -1,7 +1,9 @@
 //! Where alerts may go.
 
+use super::outside_options::parsed;
 use super::problems::Problems;
-use crate::rule::{NamedHost, Reach};
+use crate::api::host::HostPattern;
+use crate::rule::Reach;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Alerts")]
@@ -14,14 +16,6 @@ pub(super) struct AlertArgs {
 impl AlertArgs {
     /// Which servers alerts may be sent to.
     pub(super) fn reach(&self, p: &mut Problems) -> Reach {
-        let listed = self.alert_hosts.as_deref().unwrap_or_default().split(',').map(str::trim);
-        let mut hosts: Vec<NamedHost> = Vec::new();
-        for text in listed.filter(|text| !text.is_empty()) {
-            match text.parse() {
-                Ok(host) => hosts.push(host),
-                Err(error) => p.add(format!("--alert-hosts names {text:?}, which {error}")),
-            }
-        }
-        Reach::public_and(move |host, port| hosts.iter().any(|named| named.covers(host, port)))
+        Reach::public_and(parsed::<HostPattern>(p, "--alert-hosts", self.alert_hosts.as_deref()))
     }
 }

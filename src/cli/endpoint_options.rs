@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cluster::path;
 use super::problems::Problems;
+use super::socket_io_options::SocketIoArgs;
 use crate::endpoint::Limits;
 use crate::endpoint::credentials::KeyInUrl;
 use crate::endpoint::services::EndpointOptions;
@@ -82,6 +83,8 @@ pub(super) struct SessionArgs {
     /// After how long a silent client, which answers no ping either, counts as gone
     #[arg(long, value_name = "TIME", env = "WEIR_SILENT_AFTER", hide_env_values = true, default_value = "60s")]
     silent_after: String,
+    #[command(flatten)]
+    socket_io: SocketIoArgs,
 }
 
 impl EndpointArgs {
@@ -104,6 +107,7 @@ impl EndpointArgs {
             key_in_url: if self.key_in_url { KeyInUrl::Accepted } else { KeyInUrl::Refused },
             public_metrics: self.public_metrics,
             socket: sessions.socket(p),
+            socket_io: sessions.socket_io.options(p),
             instances_per_socket: p.number("--instances-per-socket", &sessions.instances_per_socket, 1..=10_000),
             waiting_instances: p.number("--waiting-instances", &sessions.waiting_instances, 0..=1_000_000),
             reconnect_within: within,

@@ -9,13 +9,15 @@
 //! | `crds` | `weir crds`: the definitions of the objects |
 //! | `keys` | `weir keys show`, `weir keys rotate` |
 //! | `tail` | `weir tail`: a log, live, from a Weir that runs somewhere |
+//! | `streams` | `weir push`, `weir spy`, `weir ls`, `weir tail URL ID`: uploads, byte for byte |
+//! | `key`, `notes` | the key that a command presents; what it says on stderr |
 //! | `watch`, `watch_options` | `weir watch`: the same without a cluster |
 //! | `status`, `install_service` | what a running one says of itself; a unit of systemd |
 //! | `test` | `weir test`: what a config file says, and what is wrong with it |
 //! | `check` | `weir check`: the rules of a config file over lines that are there |
 //! | `problems` | everything that is wrong with the options, at once |
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line is wrong. Data goes to stdout, everything else to stderr.
+//! Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted. Data goes to stdout, everything else to stderr.
 
 mod alert_options;
 mod check;
@@ -23,7 +25,9 @@ mod cluster;
 mod crds;
 mod endpoint_options;
 mod install_service;
+mod key;
 mod keys;
+mod notes;
 mod outside_options;
 mod pods;
 mod problems;
@@ -31,7 +35,10 @@ mod run;
 mod run_options;
 mod scrape_options;
 mod serving;
+mod socket_io_options;
 mod status;
+mod stream_options;
+mod streams;
 mod tail;
 mod test;
 mod upload_options;
@@ -84,8 +91,14 @@ enum LogFormat {
 enum Command {
     /// Run the operator: watch the objects, follow the logs, serve the streams
     Run(Box<run_options::RunOptions>),
-    /// Read a log, live: a declared stream, or pods that you select
+    /// Read a log, live: a declared stream, or pods that you select; or an upload: weir tail URL ID
     Tail(Box<tail::TailOptions>),
+    /// Upload standard input, as it comes
+    Push(Box<streams::PushOptions>),
+    /// Show all uploads that flow, as they flow
+    Spy(Box<streams::SpyOptions>),
+    /// List the uploads
+    Ls(Box<streams::ListOptions>),
     /// Show the token of an AccessKey, or give it a new one
     Keys(keys::KeysOptions),
     /// Watch without a cluster: from a config file, or from a folder of manifests
@@ -96,7 +109,7 @@ enum Command {
     InstallService(install_service::InstallOptions),
     /// Say what a config file comes to, and all that is wrong with it
     Test(test::TestOptions),
-    /// Run the rules of a config file over the last lines of its files
+    /// Run the rules of a config file over the last lines of its files and containers
     Check(check::CheckOptions),
     /// Print the definitions of Weir's objects, for kubectl apply -f -
     Crds(crds::CrdsOptions),
@@ -114,6 +127,9 @@ enum CliError {
     /// Whoever read the output has gone. Nothing is left to be done, and nothing is wrong.
     #[error("nobody reads the output any more")]
     NobodyReads,
+    /// A person interrupted it.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl CliError {
@@ -145,6 +161,8 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let (code, text) = match execute(cli) {
         Ok(()) | Err(CliError::NobodyReads) => return ExitCode::SUCCESS,
+        // As a shell tells that SIGINT ended a command.
+        Err(error @ CliError::Interrupted) => (ExitCode::from(130), format!("error: {error}")),
         Err(error @ CliError::Usage(_)) => (ExitCode::from(2), format!("error: {error}\n\nFor more, try '--help'.")),
         Err(error) => (ExitCode::FAILURE, format!("error: {error}")),
     };
@@ -176,9 +194,15 @@ fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Status(options) => on_runtime(Threads::One, async move { status::status(&options).await }),
         Command::InstallService(options) => install_service::install(&options),
         Command::Test(options) => test::test(&options),
-        Command::Check(options) => check::check(&options),
+        Command::Check(options) => on_runtime(Threads::One, async move { check::check(&options).await }),
         Command::Keys(options) => on_runtime(Threads::One, keys::keys(options)),
-        Command::Tail(options) => on_runtime(Threads::One, tail::tail(options.check(Time::now())?)),
+        Command::Tail(options) => match options.plan(Time::now())? {
+            tail::Plan::Log(config) => on_runtime(Threads::One, tail::tail(*config)),
+            tail::Plan::Upload(config) => on_runtime(Threads::One, streams::follow(config)),
+        },
+        Command::Push(options) => on_runtime(Threads::One, streams::push(*options)),
+        Command::Spy(options) => on_runtime(Threads::One, streams::spy(*options)),
+        Command::Ls(options) => on_runtime(Threads::One, streams::list(*options)),
         Command::Run(options) => {
             let config = options.check(&cluster::Surroundings::find())?;
             on_runtime(Threads::Many(config.worker_threads), run::run(config))

@@ -15,8 +15,8 @@ pub(super) struct OutsideArgs {
     /// Folders below which the source `files` may read, separated by commas [default: none]
     #[arg(long, value_name = "FOLDERS", env = "WEIR_OUTSIDE_FILES", hide_env_values = true)]
     outside_files: Option<String>,
-    /// Hosts that sources and receivers may connect to, such as `logs.example.com`, `*.example.com:443`, separated by
-    /// commas [default: none]
+    /// Hosts that sources may connect to, such as `logs.example.com`, `*.example.com:443`, separated by commas
+    /// [default: none]
     #[arg(long, value_name = "HOSTS", env = "WEIR_OUTSIDE_HOSTS", hide_env_values = true)]
     outside_hosts: Option<String>,
     /// Addresses on which the source `tcp` may listen, such as `0.0.0.0:5140` or `127.0.0.1:*`, separated by commas
@@ -45,7 +45,7 @@ impl OutsideArgs {
 }
 
 /// The items of a list, each read.
-fn parsed<T: FromStr<Err: Display>>(p: &mut Problems, option: &str, list: Option<&str>) -> Vec<T> {
+pub(super) fn parsed<T: FromStr<Err: Display>>(p: &mut Problems, option: &str, list: Option<&str>) -> Vec<T> {
     let read = |item: String| item.parse().map_err(|error| p.add(format!("{option} names {item:?}: {error}"))).ok();
     items(list).filter_map(read).collect()
 }

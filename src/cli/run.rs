@@ -22,6 +22,7 @@ use crate::endpoint::health::{Check, Readiness};
 use crate::endpoint::origin::Cors;
 use crate::endpoint::routes::routes;
 use crate::endpoint::services::Services;
+use crate::endpoint::socket_io::SocketIo;
 use crate::endpoint::{Drain, Server};
 use crate::rule::{Receivers, ReceiversConfig};
 use crate::source::pods::IndexScope;
@@ -50,7 +51,8 @@ pub(super) async fn run(config: RunConfig) -> Result<(), CliError> {
     let grace = config.drain_timeout;
     let services = start(config, &clients, metrics, drain.clone(), &tasks)?;
     let origins = services.options.allowed_origins.clone();
-    let endpoint = server.run(Cors::new(warp::service(routes(services)), origins), grace);
+    let service = SocketIo::new(&services, warp::service(routes(Arc::clone(&services))));
+    let endpoint = server.run(Cors::new(service, origins), grace);
     serve(endpoint, &mut signals, &drain, &tasks, grace).await
 }
 
@@ -80,7 +82,8 @@ fn start(
     let declared = declared(sources, config.supervisor, config.history, &metrics, tasks);
     let keyring = KeyRing::new();
     tasks.spawn("expiry", expire(Arc::clone(&keyring), cancel.clone()));
-    let owner = ClusterOwner::new(clients.watches.clone(), config.info.namespace.clone());
+    let owner =
+        ClusterOwner::new(clients.watches.clone(), config.info.namespace.clone()).signing_as(config.pod.clone());
     let controllers = Controllers {
         client: clients.watches.clone(),
         config: controllers,

@@ -1,7 +1,6 @@
 //! Everything about `weir run` that can be set, and what it comes to once it is checked.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,19 +10,17 @@ use super::endpoint_options::{EndpointArgs, SessionArgs, given, listed, worker_t
 use super::outside_options::OutsideArgs;
 use super::problems::Problems;
 use super::scrape_options::ScrapeArgs;
+use super::stream_options::{HistoryArgs, LogArgs};
 use super::upload_options::UploadArgs;
 use crate::endpoint::Limits;
 use crate::endpoint::services::{EndpointOptions, ServerInfo};
 use crate::endpoint::tls::Tls;
-use crate::record::LineLimit;
 use crate::rule::Reach;
 use crate::source::OutsidePolicy;
 use crate::source::pods::metrics::ScrapeConfig;
 use crate::source::pods::{HubConfig, IndexConfig, IndexScope};
 use crate::source::push::UploadsConfig;
-use crate::stream::RingLimits;
-use crate::stream::series::SeriesOptions;
-use crate::worker::{HistoryConfig, HistoryDisk, SupervisorConfig};
+use crate::worker::{HistoryConfig, SupervisorConfig};
 
 /// Where Weir runs when nothing says so: outside of a cluster.
 const USUAL_NAMESPACE: &str = "weir-system";
@@ -64,51 +61,14 @@ pub(super) struct RunOptions {
     outside: OutsideArgs,
     #[command(flatten)]
     alerts: AlertArgs,
+    /// Folder of Weir's own, for history that survives a restart [default: none, and storage Disk is refused]
+    #[arg(long, value_name = "FOLDER", env = "WEIR_DATA_DIR", hide_env_values = true, value_parser = path())]
+    #[arg(help_heading = "History")]
+    data_dir: Option<PathBuf>,
     #[command(flatten)]
     history: HistoryArgs,
     #[command(flatten)]
     uploads: UploadArgs,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Logs")]
-struct LogArgs {
-    /// Bytes of the longest line that is kept whole
-    #[arg(long, value_name = "BYTES", env = "WEIR_MAX_LINE_BYTES", hide_env_values = true, default_value = "65536")]
-    max_line_bytes: String,
-    /// Records that a stream holds for its readers, where its subscription does not say
-    #[arg(long, value_name = "COUNT", env = "WEIR_RING_RECORDS", hide_env_values = true, default_value = "100000")]
-    ring_records: String,
-    /// Bytes that a stream holds for its readers, where its subscription does not say
-    #[arg(long, value_name = "BYTES", env = "WEIR_RING_BYTES", hide_env_values = true, default_value = "8388608")]
-    ring_bytes: String,
-    /// How long a follow may be silent before a second request asks whether it has missed something
-    #[arg(long, value_name = "TIME", env = "WEIR_IDLE_PROBE", hide_env_values = true, default_value = "10s")]
-    idle_probe: String,
-    /// The longest wait before connecting to the API server again
-    #[arg(long, value_name = "TIME", env = "WEIR_BACKOFF_MAX", hide_env_values = true, default_value = "5s")]
-    backoff_max: String,
-    /// Kubernetes Events that are remembered so that none is told twice
-    #[arg(long, value_name = "COUNT", env = "WEIR_EVENTS_REMEMBERED", hide_env_values = true, default_value = "16384")]
-    events_remembered: String,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "History of numbers")]
-struct HistoryArgs {
-    /// Folder of Weir's own, for history that survives a restart [default: none, and storage Disk is refused]
-    #[arg(long, value_name = "FOLDER", env = "WEIR_DATA_DIR", hide_env_values = true, value_parser = path())]
-    data_dir: Option<PathBuf>,
-    /// Bytes of memory for the history of all subscriptions
-    #[arg(long, value_name = "BYTES", env = "WEIR_HISTORY_BYTES", hide_env_values = true, default_value = "67108864")]
-    history_bytes: String,
-    /// Series of one subscription
-    #[arg(long, value_name = "COUNT", env = "WEIR_HISTORY_SERIES", hide_env_values = true, default_value = "10000")]
-    history_series: String,
-    /// Bytes on disk for the history of all subscriptions
-    #[arg(long, value_name = "BYTES", env = "WEIR_HISTORY_DISK_BYTES", hide_env_values = true)]
-    #[arg(default_value = "1073741824")]
-    history_disk_bytes: String,
 }
 
 /// What `weir run` is to do, checked.
@@ -156,9 +116,6 @@ pub(super) struct RunConfig {
     pub uploads: UploadsConfig,
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
-
 impl RunOptions {
     /// What the options come to.
     ///
@@ -172,6 +129,7 @@ impl RunOptions {
         let namespace = given(self.operator_namespace.as_ref()).unwrap_or(usual).to_owned();
         check_namespace(p, "--operator-namespace", &namespace);
         let info = ServerInfo { namespace, in_cluster, cluster_name: self.cluster_name.clone() };
+        let folder_of_history = self.folder_of_history(p);
         let config = RunConfig {
             cluster: self.cluster.clone(),
             scope: scope(p, given(self.namespaces.as_ref())),
@@ -188,61 +146,24 @@ impl RunOptions {
             index: self.logs.index(p),
             scrapes: self.scrapes.check(p),
             outside: self.outside.check(p),
-            data: self.history.folder().map(Path::to_owned),
+            data: self.data().map(Path::to_owned),
             alerts: self.alerts.reach(p),
             supervisor: self.logs.supervisor(p),
-            history: self.history.config(p),
-            uploads: self.uploads.check(p, self.history.folder()),
+            history: self.history.config(p, folder_of_history),
+            uploads: self.uploads.check(p, self.data()),
         };
         problems.none()?;
         Ok(config)
     }
-}
 
-impl LogArgs {
-    fn hub(&self, p: &mut Problems) -> HubConfig {
-        let usual = HubConfig::default();
-        let idle_probe = p.duration("--idle-probe", &self.idle_probe, SECOND..=HOUR);
-        HubConfig {
-            line_limit: LineLimit(p.number("--max-line-bytes", &self.max_line_bytes, 256..=1024 * 1024)),
-            idle_probe,
-            idle_probe_max: usual.idle_probe_max.max(idle_probe),
-            backoff_max: p.duration("--backoff-max", &self.backoff_max, SECOND..=HOUR),
-        }
-    }
-
-    fn index(&self, p: &mut Problems) -> IndexConfig {
-        let events = p.number("--events-remembered", &self.events_remembered, 1..=10_000_000);
-        let usual = IndexConfig::default();
-        IndexConfig { events_remembered: NonZeroUsize::new(events).unwrap_or(usual.events_remembered) }
-    }
-
-    fn supervisor(&self, p: &mut Problems) -> SupervisorConfig {
-        let ring = RingLimits {
-            records: p.number("--ring-records", &self.ring_records, 1..=100_000_000),
-            bytes: p.number("--ring-bytes", &self.ring_bytes, 1024..=4 * 1024 * 1024 * 1024),
-            age: None,
-        };
-        SupervisorConfig { ring, ..SupervisorConfig::default() }
-    }
-}
-
-impl HistoryArgs {
-    fn folder(&self) -> Option<&Path> {
+    fn data(&self) -> Option<&Path> {
         self.data_dir.as_deref().filter(|folder| !folder.as_os_str().is_empty())
     }
 
-    fn config(&self, p: &mut Problems) -> HistoryConfig {
-        let usual = HistoryConfig::default();
-        let bytes = p.number("--history-bytes", &self.history_bytes, 1024 * 1024..=64 * 1024 * 1024 * 1024);
-        let disk_bytes = p.number("--history-disk-bytes", &self.history_disk_bytes, 1024 * 1024..=1 << 50);
-        let series = p.number("--history-series", &self.history_series, 1..=1_000_000);
-        let disk = self.folder().and_then(|folder| {
-            let folder = folder.join("history");
-            let made = std::fs::create_dir_all(&folder).map_err(|error| format!("cannot be used: {error}"));
-            p.take("--data-dir", made.map(|()| Some(HistoryDisk { folder, bytes: disk_bytes })), || None)
-        });
-        HistoryConfig { disk, bytes, series: SeriesOptions { series, ..usual.series } }
+    fn folder_of_history(&self, p: &mut Problems) -> Option<PathBuf> {
+        let folder = self.data()?.join("history");
+        let made = std::fs::create_dir_all(&folder).map_err(|error| format!("cannot be used: {error}"));
+        p.take("--data-dir", made.map(|()| Some(folder)), || None)
     }
 }
 

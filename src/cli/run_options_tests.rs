@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cli::endpoint_options::USUAL_THREADS;
+use crate::worker::HistoryDisk;
 use clap::Parser;
 
 #[derive(Parser)]
@@ -89,7 +90,7 @@ fn all_that_is_wrong_is_told_at_once() {
         ("--drain-timeout", "20", "use ms, s, m, h or d"),
         ("--silent-after", "5s", "longer than --ping-every"),
         ("--worker-threads", "none", "from 1 to 256"),
-        ("--alert-hosts", "https://a.example", "hooks.example.com"),
+        ("--alert-hosts", "https://a.example", "write `host`, `host:port`, `*.example.com`"),
         ("--scrape-via", "proxy", "Kubelet or Proxy"),
         ("--kubelet-certificate-authority", "nowhere/ca.crt", "cannot be read"),
         ("--kubelet-preferred-address-types", "IP", "comma list of InternalIP"),

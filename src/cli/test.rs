@@ -12,7 +12,7 @@ use crate::manifest::config::{self, Config, Matcher, Rule};
 use crate::manifest::desired::PlannedStream;
 use crate::manifest::held::HeldSecrets;
 use crate::manifest::paths;
-use crate::manifest::place::{Finding, Placed};
+use crate::manifest::place::{Finding, Gravity, Placed};
 use crate::manifest::reading::Strictness;
 use crate::manifest::variables::Variables;
 
@@ -36,6 +36,10 @@ pub(super) struct ConfigArgs {
 pub(super) struct TestOptions {
     #[command(flatten)]
     config: ConfigArgs,
+    /// Warn of paths and globs that match no file now, as on a machine where the files are still to come
+    #[arg(long, env = "WEIR_ALLOW_MISSING", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    allow_missing: bool,
 }
 
 /// A config file, read and thought through.
@@ -58,7 +62,9 @@ impl ConfigArgs {
     }
 
     /// Reads the file with the variables of this process.
-    pub fn check(&self, secrets: &HeldSecrets) -> Result<Checked, CliError> {
+    ///
+    /// Of files that are not there, `missing` says how grave that is.
+    pub fn check(&self, secrets: &HeldSecrets, missing: Gravity) -> Result<Checked, CliError> {
         let read = config::load(&self.config, &Variables::of_process(), self.strictness());
         let config::Read { config, mut findings } = read.map_err(CliError::failed)?;
         let mut draft = secrets.draft();
@@ -69,12 +75,10 @@ impl ConfigArgs {
         };
         for input in &config.files {
             let pattern = paths::absolute(&around.base, &input.value, around.home.as_deref());
-            if paths::files(&pattern, 1).is_empty() {
-                let text = format!(
-                    "no file matches {:?} now; it is read as soon as it is there, unless the path is misspelt",
-                    input.value
-                );
-                findings.warn(input.place, text);
+            // What is no glob at all was told already.
+            let readable = !paths::is_glob(&pattern) || paths::matcher(&pattern).is_some();
+            if readable && paths::files(&pattern, 1).is_empty() {
+                findings.add(missing, input.place, missing_text(&input.value, missing));
             }
         }
         draft.keep();
@@ -85,12 +89,22 @@ impl ConfigArgs {
 
 /// Prints what the file says; fails where it cannot be used.
 pub(super) fn test(options: &TestOptions) -> Result<(), CliError> {
-    let checked = options.config.check(&HeldSecrets::new())?;
+    let missing = if options.allow_missing { Gravity::Warning } else { Gravity::Error };
+    let checked = options.config.check(&HeldSecrets::new(), missing)?;
     let mut out = std::io::stdout().lock();
     out.write_all(describe(&checked).as_bytes()).and_then(|()| out.flush()).map_err(CliError::output)?;
     drop(out);
     tell(&checked.findings);
     verdict(&checked)
+}
+
+/// That an input matches nothing: mostly it is misspelt, though what is still to come is read as soon as it is there.
+fn missing_text(input: &str, missing: Gravity) -> String {
+    let remedy = match missing {
+        Gravity::Error => "mend the path, or let --allow-missing warn of files that are still to come",
+        Gravity::Warning => "it is read as soon as it is there, unless the path is misspelt",
+    };
+    format!("no file matches {input:?} now; {remedy}")
 }
 
 /// Tells on stderr what is wrong.
@@ -106,7 +120,7 @@ pub(super) fn verdict(checked: &Checked) -> Result<(), CliError> {
     if checked.usable {
         return Ok(());
     }
-    let errors = checked.findings.iter().filter(|finding| finding.gravity == crate::manifest::place::Gravity::Error);
+    let errors = checked.findings.iter().filter(|finding| finding.gravity == Gravity::Error);
     Err(CliError::Failed(match errors.count() {
         1 => "the config file has an error".to_owned(),
         count => format!("the config file has {count} errors"),

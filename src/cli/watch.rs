@@ -23,6 +23,7 @@ use crate::endpoint::health::{Check, Readiness};
 use crate::endpoint::origin::Cors;
 use crate::endpoint::routes::routes;
 use crate::endpoint::services::{ServerInfo, Services};
+use crate::endpoint::socket_io::SocketIo;
 use crate::endpoint::{Drain, Server};
 use crate::health::{CheckUrl, HealthError, Heartbeat, Percent, Resources, SystemCheck};
 use crate::manifest::DEFAULT_NAMESPACE;
@@ -40,16 +41,11 @@ use crate::manifest::owner::{FileOwner, Keys};
 use crate::manifest::place::{Finding, Placed};
 use crate::manifest::variables::Variables;
 use crate::rule::{Reach, Receivers, ReceiversConfig};
-use crate::source::pods::{HubConfig, IndexConfig, IndexScope};
-use crate::source::push::{Uploads, UploadsConfig, UploadsDisk};
+use crate::source::pods::IndexScope;
+use crate::source::push::Uploads;
 use crate::source::{Outside, OutsidePolicy, Sources};
 use crate::telemetry::Metrics;
-use crate::worker::{Alarms, Declared, HistoryConfig, HistoryDisk, Inventory, SupervisorConfig, Vitals, Wanted};
-
-/// Bytes on disk for the history of all subscriptions.
-const HISTORY_BYTES: u64 = 1024 * 1024 * 1024;
-/// Bytes on disk for all uploads.
-const UPLOADS_BYTES: u64 = 1024 * 1024 * 1024;
+use crate::worker::{Alarms, Declared, Inventory, Vitals, Wanted};
 
 /// What a config file asks to watch beside streams.
 fn wanted(plan: &Plan) -> Result<Wanted, HealthError> {
@@ -118,7 +114,8 @@ pub(super) async fn watch(config: WatchConfig) -> Result<(), CliError> {
     let grace = config.drain_timeout;
     let services = start(config, clients.as_ref(), metrics, drain.clone(), &tasks)?;
     let origins = services.options.allowed_origins.clone();
-    let endpoint = server.run(Cors::new(warp::service(routes(services)), origins), grace);
+    let service = SocketIo::new(&services, warp::service(routes(Arc::clone(&services))));
+    let endpoint = server.run(Cors::new(service, origins), grace);
     serve(endpoint, &mut signals, &drain, &tasks, grace).await
 }
 
@@ -150,9 +147,8 @@ fn start(
         outside,
         uploads: uploads(&config, &metrics, tasks)?,
     };
-    let disk = HistoryDisk { folder: folder(&config.state, "history")?, bytes: HISTORY_BYTES };
-    let history = HistoryConfig { disk: Some(disk), ..HistoryConfig::default() };
-    let declared = declared(sources, SupervisorConfig::default(), history, &metrics, tasks);
+    folder(&config.state, "history")?;
+    let declared = declared(sources, config.supervisor, config.history.clone(), &metrics, tasks);
     let keyring = KeyRing::new();
     tasks.spawn("expiry", expire(Arc::clone(&keyring), tasks.cancel.clone()));
     let alarms = alarms(&secrets, &metrics, tasks)?;
@@ -200,20 +196,14 @@ fn alarms(secrets: &Arc<dyn SecretReader>, metrics: &Arc<Metrics>, tasks: &Tasks
 
 /// What producers upload to declared streams.
 fn uploads(config: &WatchConfig, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<Arc<Uploads>, CliError> {
-    let disk = UploadsDisk { folder: folder(&config.state, "uploads")?, bytes: UPLOADS_BYTES };
-    let config = UploadsConfig { disk: Some(disk), ..UploadsConfig::default() };
+    folder(&config.state, "uploads")?;
     let (tracker, cancel) = (tasks.tracker.clone(), tasks.cancel.clone());
-    Uploads::new(config, Arc::clone(metrics), tracker, cancel)
+    Uploads::new(config.uploads.clone(), Arc::clone(metrics), tracker, cancel)
         .map_err(|error| CliError::failed(format!("the uploads in the folder of state cannot be read: {error}")))
 }
 
 fn pods_config(config: &WatchConfig) -> PodsConfig {
-    PodsConfig {
-        scope: IndexScope::Cluster,
-        index: IndexConfig::default(),
-        hub: HubConfig::default(),
-        scrapes: config.scrapes.clone(),
-    }
+    PodsConfig { scope: IndexScope::Cluster, index: config.index, hub: config.hub, scrapes: config.scrapes.clone() }
 }
 
 /// Takes the file up, or says what is wrong with it; then again whenever it changes, or SIGHUP asks for it.

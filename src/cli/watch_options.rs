@@ -8,11 +8,25 @@ use super::cluster::{ClusterOptions, path};
 use super::endpoint_options::{EndpointArgs, SessionArgs, given, worker_threads};
 use super::problems::Problems;
 use super::scrape_options::ScrapeArgs;
+use super::stream_options::{HistoryArgs, LogArgs};
+use super::upload_options::UploadArgs;
 use crate::endpoint::Limits;
 use crate::endpoint::services::EndpointOptions;
 use crate::endpoint::tls::Tls;
 use crate::manifest::reading::Strictness;
 use crate::source::pods::metrics::ScrapeConfig;
+use crate::source::pods::{HubConfig, IndexConfig};
+use crate::source::push::UploadsConfig;
+use crate::worker::{HistoryConfig, SupervisorConfig};
+
+/// Which Docker Engine has the containers.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct DockerArgs {
+    /// The socket of the Docker Engine
+    #[arg(long, value_name = "SOCKET", env = "WEIR_DOCKER_SOCKET", hide_env_values = true, value_parser = path())]
+    #[arg(default_value = "/var/run/docker.sock")]
+    pub docker_socket: PathBuf,
+}
 
 /// Options of `weir watch`. Lengths of time carry a unit: ms, s, m, h or d.
 #[derive(Debug, clap::Args)]
@@ -34,10 +48,8 @@ pub(super) struct WatchOptions {
     /// Where positions in files, tokens and history are kept [default: $XDG_STATE_HOME/weir, else ~/.local/state/weir; for root /var/lib/weir]
     #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR", hide_env_values = true, value_parser = path())]
     state_dir: Option<PathBuf>,
-    /// The socket of the Docker Engine
-    #[arg(long, value_name = "SOCKET", env = "WEIR_DOCKER_SOCKET", hide_env_values = true, value_parser = path())]
-    #[arg(default_value = "/var/run/docker.sock")]
-    docker_socket: PathBuf,
+    #[command(flatten)]
+    docker: DockerArgs,
     /// Threads that do the work [default: one per core, 4 at most]
     #[arg(long, value_name = "COUNT", env = "WEIR_WORKER_THREADS", hide_env_values = true)]
     worker_threads: Option<String>,
@@ -48,7 +60,13 @@ pub(super) struct WatchOptions {
     #[command(flatten)]
     sessions: SessionArgs,
     #[command(flatten)]
+    logs: LogArgs,
+    #[command(flatten)]
     scrapes: ScrapeArgs,
+    #[command(flatten)]
+    history: HistoryArgs,
+    #[command(flatten)]
+    uploads: UploadArgs,
 }
 
 /// What says what to watch.
@@ -102,8 +120,18 @@ pub(super) struct WatchConfig {
     pub endpoint: EndpointOptions,
     /// How long clients get at the end.
     pub drain_timeout: Duration,
+    /// How logs are followed.
+    pub hub: HubConfig,
+    /// What is remembered of the watches.
+    pub index: IndexConfig,
     /// How nodes are scraped.
     pub scrapes: ScrapeConfig,
+    /// How workers run.
+    pub supervisor: SupervisorConfig,
+    /// What history may cost; its folder is in that of state.
+    pub history: HistoryConfig,
+    /// What uploads may cost; their folder is in that of state.
+    pub uploads: UploadsConfig,
 }
 
 impl WatchOptions {
@@ -132,10 +160,10 @@ impl WatchOptions {
             p.add("there is no home for state; name a folder with --state-dir");
             PathBuf::new()
         });
+        let state = std::path::absolute(&state).unwrap_or(state);
         let config = WatchConfig {
             input,
-            state: std::path::absolute(&state).unwrap_or(state),
-            docker: self.docker_socket.clone(),
+            docker: self.docker.docker_socket.clone(),
             cluster: self.cluster.is_given().then(|| self.cluster.clone()),
             worker_threads: worker_threads(p, given(self.worker_threads.as_ref())),
             listen: self.endpoint.address(p, "127.0.0.1:8080"),
@@ -143,7 +171,13 @@ impl WatchOptions {
             limits: self.endpoint.limits(p),
             endpoint: self.endpoint.options(&self.sessions, p),
             drain_timeout: self.endpoint.grace(p),
+            hub: self.logs.hub(p),
+            index: self.logs.index(p),
             scrapes: self.scrapes.check(p),
+            supervisor: self.logs.supervisor(p),
+            history: self.history.config(p, Some(state.join("history"))),
+            uploads: self.uploads.check(p, Some(&state)),
+            state,
         };
         problems.none()?;
         Ok(config)

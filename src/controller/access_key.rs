@@ -17,7 +17,6 @@ use super::events::Gravity;
 use super::guard::Guarded;
 use super::nudges::nudges;
 use super::objects::{self, Object, id};
-use super::pulse::Pulse;
 use super::retry::Id;
 use super::secret::{self, Done, Found, Unusable};
 use super::shared::{Shared, in_time, is_leaving, leaving, namespace};
@@ -66,14 +65,14 @@ pub(super) fn error_policy(object: Arc<Guarded<AccessKey>>, error: &Error, conte
 /// Looks after all keys in one place until cancelled.
 pub(super) async fn run(
     start: Start,
-    secrets: Arc<Pulse>,
+    secrets: broadcast::Receiver<secret_watch::Change>,
     ring: Arc<KeyRing>,
     nudges_sender: broadcast::Sender<KeyId>,
 ) {
     let (objects, writer) = objects::store::<AccessKey>();
     let nudged =
         nudges(nudges_sender.subscribe(), objects.clone(), |key: &KeyId| (key.namespace.clone(), key.name.clone()));
-    let secrets = secret_watch::watch(start.place.api(start.client.clone()), objects.clone(), secrets);
+    let secrets = secret_watch::concerned(secrets, objects.clone(), |key, name| secret::name_of(key) == name);
     let context = Arc::new(Context { shared: start.shared(objects.clone()), ring, nudges: nudges_sender });
     let waiting = context.shared.waiting.clone();
     let gone = {

@@ -21,6 +21,7 @@
 
 mod access_key;
 mod alert_receiver;
+mod command;
 mod errors;
 mod events;
 mod firings;
@@ -38,6 +39,7 @@ mod shared;
 mod start;
 mod status;
 mod subscription;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -74,7 +76,7 @@ pub const CHECK_ACCESS_KEYS: &str = "access-keys";
 pub const CHECK_SUBSCRIPTIONS: &str = "stream-subscriptions";
 /// Readiness check: all `AlertReceiver`s are known and watched.
 pub const CHECK_ALERT_RECEIVERS: &str = "alert-receivers";
-/// Readiness check: the Secrets of keys are watched.
+/// Readiness check: the Secrets of keys and receivers are watched.
 pub const CHECK_SECRETS: &str = "secrets";
 /// All readiness checks of the controllers.
 pub const CHECKS: [&str; 5] =
@@ -151,14 +153,19 @@ impl Controllers {
         let mut running = Vec::new();
         let (mut keys, mut secrets, mut subscriptions, mut receivers) = <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
         for place in config.places() {
+            let changes = broadcast::channel(1024).0;
             let start = self.start::<AccessKey>(&config, &place, &cancel, &mut keys);
-            let watch = Pulse::new::<Secret>(&self.client, &place);
-            secrets.push(Arc::clone(&watch));
-            running.push(tracker.spawn(access_key::run(start, watch, Arc::clone(&self.keyring), nudges.clone())));
+            let keys_run = access_key::run(start, changes.subscribe(), Arc::clone(&self.keyring), nudges.clone());
+            running.push(tracker.spawn(keys_run));
             let start = self.start::<StreamSubscription>(&config, &place, &cancel, &mut subscriptions);
             running.push(tracker.spawn(subscription::run(start, Arc::clone(&self.declared), Arc::clone(&self.alarms))));
             let start = self.start::<AlertReceiver>(&config, &place, &cancel, &mut receivers);
-            running.push(tracker.spawn(alert_receiver::run(start, Arc::clone(self.alarms.receivers()))));
+            let receivers_run = alert_receiver::run(start, changes.subscribe(), Arc::clone(self.alarms.receivers()));
+            running.push(tracker.spawn(receivers_run));
+            let pulse = Pulse::new::<Secret>(&self.client, &place);
+            secrets.push(Arc::clone(&pulse));
+            let telling = secret_watch::tell(place.api(self.client.clone()), pulse, changes);
+            tracker.spawn(cancel.clone().run_until_cancelled_owned(telling));
         }
         let checks = [
             (CHECK_ACCESS_KEYS, keys),

@@ -9,19 +9,21 @@ use kube::{Api, Client};
 use secrecy::SecretString;
 use serde_json::json;
 
+use super::command;
 use super::errors::{code, is_conflict, summary};
+use super::events::Announcer;
 use super::guard::Guarded;
 use super::secret::{TOKEN, name_of};
 use crate::api::condition::{STALLED, is_true, summary as summary_of};
 use crate::api::{AccessKey, AccessKeySpec, StreamSubscription};
 use crate::stream::StreamName;
-use crate::worker::{KeyChange, KeyView, ObjectOwner, OwnerError, OwnerFuture};
+use crate::worker::{AuditFuture, KeyChange, KeyView, ObjectOwner, Order, OwnerError, OwnerFuture};
 
 /// How long a new key may take to get its token.
 const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Who changed an object, in its managed fields.
-const MANAGER: &str = "weir-endpoint";
+pub(super) const MANAGER: &str = "weir-endpoint";
 /// Keys that one question brings from the API server.
 const PAGE: u32 = 500;
 
@@ -30,12 +32,28 @@ const PAGE: u32 = 500;
 pub struct ClusterOwner {
     client: Client,
     namespace: String,
+    announcer: Announcer,
 }
 
 impl ClusterOwner {
     /// An owner whose administrators' keys live in `namespace`, the operator's own.
     pub fn new(client: Client, namespace: impl Into<String>) -> Self {
-        Self { client, namespace: namespace.into() }
+        let announcer = Announcer::new(client.clone(), None);
+        Self { client, namespace: namespace.into(), announcer }
+    }
+
+    /// The same, which signs its Events as the process called `instance`.
+    #[must_use]
+    pub fn signing_as(self, instance: Option<String>) -> Self {
+        Self { announcer: Announcer::new(self.client.clone(), instance), ..self }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn announcer(&self) -> &Announcer {
+        &self.announcer
     }
 
     fn api(&self) -> Api<Guarded<AccessKey>> {
@@ -87,6 +105,14 @@ impl ObjectOwner for ClusterOwner {
             api.patch(&name.name, &params, &patch).await.map_err(refused(&what))?;
             Ok(())
         })
+    }
+
+    fn command<'a>(&'a self, order: &'a Order) -> OwnerFuture<'a, ()> {
+        Box::pin(command::carry_out(self, order))
+    }
+
+    fn audit<'a>(&'a self, order: &'a Order, outcome: Result<(), &'a str>) -> AuditFuture<'a> {
+        Box::pin(command::audit(self, order, outcome))
     }
 }
 
@@ -193,7 +219,7 @@ impl ClusterOwner {
 }
 
 /// Names come from clients and become part of a path.
-fn checked(name: &str, what: &str) -> Result<(), OwnerError> {
+pub(super) fn checked(name: &str, what: &str) -> Result<(), OwnerError> {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
     let edges = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = name.as_bytes();
@@ -204,7 +230,7 @@ fn checked(name: &str, what: &str) -> Result<(), OwnerError> {
 }
 
 /// What an answer of the API server means to who asked.
-fn refused(what: &str) -> impl FnOnce(kube::Error) -> OwnerError + use<> {
+pub(super) fn refused(what: &str) -> impl FnOnce(kube::Error) -> OwnerError + use<> {
     let what = what.to_owned();
     move |error| match code(&error).map(|code| code.as_u16()) {
         Some(404) => OwnerError::NotFound(what),

@@ -17,7 +17,7 @@ use super::objects::{Object, Objects, id, reference};
 use super::retry::{Failures, Id};
 use super::status::{self, ObjectStatus, Verdict};
 use super::waiting::Waiting;
-use crate::api::condition::{READY, Reason, Status, find, reason};
+use crate::api::condition::{Reason, Status, reason};
 use crate::telemetry::{Metrics, ReconcileErrorLabels};
 
 /// One controller's hold on the cluster.
@@ -118,9 +118,7 @@ impl<K: Object> Shared<K> {
 
     async fn announce(&self, metadata: &ObjectMeta, before: &[Condition], verdict: &Verdict) {
         let ready = &verdict.ready;
-        let was = find(before, READY).map(|was| (was.status.as_str(), was.reason.as_str()));
-        let is = (ready.status.as_str(), ready.reason.as_str());
-        if was == Some(is) || ready.reason == reason::PROGRESSING {
+        if !verdict.is_news(before) || ready.reason == reason::PROGRESSING {
             return;
         }
         let gravity = if verdict.stalled { Gravity::Warning } else { Gravity::Normal };

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::errors::{self, Error};
 use super::guard::Guarded;
 use super::objects::Object;
-use crate::api::condition::{READY, Reason, STALLED, STREAMING, Status, VALIDATED, reason, set_condition};
+use crate::api::condition::{READY, Reason, STALLED, STREAMING, Status, VALIDATED, find, reason, set_condition};
 use crate::api::{AccessKeyStatus, AlertReceiverStatus, StreamSubscriptionStatus};
 
 /// What all statuses have.
@@ -92,6 +92,12 @@ impl Verdict {
         Self { streaming: Some(claim), ..self }
     }
 
+    /// Whether `Ready` is another than in these conditions, in its status or its reason.
+    pub(super) fn is_news(&self, before: &[Condition]) -> bool {
+        let was = find(before, READY).map(|was| (was.status.as_str(), was.reason.as_str()));
+        was != Some((self.ready.status.as_str(), self.ready.reason.as_str()))
+    }
+
     fn accepted() -> Self {
         let validated = Claim::new(true, reason::ACCEPTED, "The spec makes sense.");
         let ready = Claim::new(Status::Unknown, reason::PROGRESSING, "");
@@ -114,7 +120,7 @@ impl Verdict {
         let mut conditions = Vec::new();
         for (name, claim) in claims {
             let Some(claim) = claim else { continue };
-            conditions.extend(before.iter().find(|condition| condition.type_ == name).cloned());
+            conditions.extend(find(before, name).cloned());
             set_condition(&mut conditions, name, claim.status, claim.reason, &claim.message, generation, now);
         }
         conditions
@@ -156,7 +162,6 @@ pub(super) async fn write<K: Object>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::condition::find;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

@@ -19,14 +19,15 @@ use super::retry::Id;
 use super::shared::{Shared, in_time, is_leaving, leaving, namespace};
 use super::start::Start;
 use super::status::{Claim, Verdict};
+use super::targets;
 use crate::api::condition::{Status, reason};
 use crate::api::validate::{self, Reach};
-use crate::api::{StreamSubscription, StreamSubscriptionSpec, StreamSubscriptionStatus};
+use crate::api::{SourceSpec, StreamSubscription, StreamSubscriptionSpec, StreamSubscriptionStatus};
 use crate::rule::ReceiverName;
 use crate::source::BuildError;
 use crate::stream::StreamName;
 use crate::telemetry::{Category, Kind};
-use crate::worker::{Alarms, Declared, HistoryPlan, Job, JobError, Observed};
+use crate::worker::{self, Alarms, Declared, HistoryPlan, Job, JobError, Observed};
 
 impl Object for StreamSubscription {
     const KIND: Kind = Kind::StreamSubscription;
@@ -101,12 +102,18 @@ enum Standing {
 async fn make_true(subscription: &StreamSubscription, context: &Context) -> Result<Action, Error> {
     let name = stream_name(&id(subscription));
     let status = StreamSubscriptionStatus { stream_name: Some(name.to_string()), ..Default::default() };
+    let uid = subscription.metadata.uid.as_deref().unwrap_or_default();
+    context.declared.note(&name, uid, &subscription.spec);
+    if !context.shared.is_there(&subscription.metadata) {
+        context.declared.delete(&name, DELETED);
+    }
     match materialise(subscription, &name, context)? {
         Standing::Idle(why, verdict) => {
             context.declared.withdraw(&name, why);
             context.reported.lock().remove(&id(subscription));
             let status = StreamSubscriptionStatus { targets: Some(0), ..status };
             context.shared.report(subscription, &verdict, status).await?;
+            context.tell(subscription, &name, &verdict);
             Ok(Action::await_change())
         }
         Standing::AtWork(observed) => {
@@ -116,8 +123,9 @@ async fn make_true(subscription: &StreamSubscription, context: &Context) -> Resu
             let targets = i32::try_from(observed.targets).unwrap_or(i32::MAX);
             let status = StreamSubscriptionStatus { targets: Some(targets), ..status };
             let before = subscription.status.as_ref().and_then(|status| status.targets);
-            let verdict = verdict(observed, &context.missing(subscription));
+            let verdict = verdict(&subscription.spec.source, observed, &context.missing(subscription));
             context.shared.report(subscription, &verdict, status).await?;
+            context.tell(subscription, &name, &verdict);
             if before.is_some_and(|before| before != targets) {
                 context.reported.lock().insert(id(subscription), Instant::now());
             }
@@ -185,31 +193,22 @@ fn confined(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> StreamSubscripti
     spec
 }
 
-fn verdict(observed: Observed, missing: &[&str]) -> Verdict {
+fn verdict(source: &SourceSpec, observed: Observed, missing: &[&str]) -> Verdict {
     if !observed.listed {
-        let message = "The pods are being listed.";
+        let message = targets::listing(source);
         return Verdict::not_ready(reason::PROGRESSING, message, false).streaming(Claim::new(
             Status::Unknown,
             reason::PROGRESSING,
             message,
         ));
     }
-    let streaming = match observed.targets {
-        0 => Claim::new(
-            false,
-            reason::NO_MATCHING_PODS,
-            "No running container matches the selection now; those that start are followed from their first line.",
-        ),
-        1 => Claim::new(true, reason::STREAMING, "One container is followed."),
-        targets => Claim::new(true, reason::STREAMING, format!("{targets} containers are followed.")),
-    };
     let mut message = "The stream can be read by its name.".to_owned();
     if !missing.is_empty() {
         let names = missing.join(", ");
         message +=
             &format!(" Rules name AlertReceivers that are not there or not valid: {names}; create or mend them.");
     }
-    Verdict::ready(message).streaming(streaming)
+    Verdict::ready(message).streaming(targets::streaming(source, observed.targets))
 }
 
 fn stream_name((namespace, name): &Id) -> StreamName {
@@ -223,6 +222,18 @@ impl Context {
         let known = |name: &str| self.alarms.receivers().knows(&ReceiverName::new(&own, name));
         let named = subscription.spec.rules.iter().flat_map(|rule| &rule.receivers).map(String::as_str);
         named.filter(|name| !known(name)).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Tells who listens that it stands otherwise with a subscription than its status said.
+    fn tell(&self, subscription: &StreamSubscription, name: &StreamName, verdict: &Verdict) {
+        let before = subscription.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        if !verdict.is_news(before) {
+            return;
+        }
+        let ready = &verdict.ready;
+        let uid = subscription.metadata.uid.as_deref().unwrap_or_default();
+        let (stalled, reason, message) = (verdict.stalled, ready.reason, ready.message.clone());
+        self.declared.tell(name, uid, worker::Standing { ready: ready.status, stalled, reason, message });
     }
 
     /// A subscription is no more: its readers are cut and told so.

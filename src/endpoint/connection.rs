@@ -84,7 +84,7 @@ impl Drop for Place {
 }
 
 /// What counts as one source: an IPv4 address, or the /64 that one IPv6 customer is given.
-fn source_of(address: IpAddr) -> IpAddr {
+pub(super) fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
         v4 => v4,

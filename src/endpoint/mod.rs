@@ -28,6 +28,7 @@
 //! | `streams`, `stream_frames` | a declared stream as server-sent events or plain lines |
 //! | `history` | what numbers were |
 //! | `http_streams` | streams that producers upload, and the spy |
+//! | `socket_io` | Socket.IO: logs, status messages, updates and commands, each in its namespace |
 //! | `status` | what is the case with objects that files declare |
 //! | `tickets` | tickets for clients that cannot set headers |
 
@@ -49,6 +50,7 @@ pub mod reply;
 pub mod routes;
 pub mod services;
 pub mod session;
+pub mod socket_io;
 pub mod sse;
 mod status;
 mod stream_frames;

@@ -105,8 +105,9 @@ where
 
 fn preflight(headers: &mut HeaderMap) {
     let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
-    let asked =
-        HeaderValue::from_static("authorization, content-type, last-event-id, x-stream-metadata, x-stream-offset");
+    let asked = HeaderValue::from_static(
+        "authorization, content-type, last-event-id, x-stream-metadata, x-stream-offset, x-stream-generation",
+    );
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
@@ -116,7 +117,7 @@ fn preflight(headers: &mut HeaderMap) {
 fn mark(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers
-        .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-stream-id, x-stream-metadata, x-stream-state, x-stream-size, x-stream-offset, x-stream-replaced, etag, retry-after"));
+        .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-stream-id, x-stream-metadata, x-stream-state, x-stream-size, x-stream-offset, x-stream-replaced, x-stream-generation, x-stream-reason, etag, retry-after"));
     headers.append(VARY, HeaderValue::from_static("origin"));
 }
 

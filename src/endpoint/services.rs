@@ -11,6 +11,7 @@ use super::drain::Drain;
 use super::health::Readiness;
 use super::origin;
 use super::reply::Problem;
+use super::socket_io::SocketIoOptions;
 use super::sse::EventLimits;
 use super::websocket::SocketLimits;
 use crate::access::{Authoriser, Denied, Key, KeyRing, Tickets};
@@ -33,6 +34,8 @@ pub struct EndpointOptions {
     pub heartbeat: std::time::Duration,
     /// Limits of one socket.
     pub socket: SocketLimits,
+    /// How Socket.IO is served.
+    pub socket_io: SocketIoOptions,
     /// How responses of events behave.
     pub events: EventLimits,
     /// Instances that one socket may run at a time; 256.
@@ -52,6 +55,7 @@ impl Default for EndpointOptions {
             public_metrics: false,
             heartbeat: std::time::Duration::from_secs(30),
             socket: SocketLimits::default(),
+            socket_io: SocketIoOptions::default(),
             events: EventLimits::default(),
             instances_per_socket: 256,
             waiting_instances: 1024,

@@ -14,8 +14,9 @@ use super::reply::{self, Problem};
 use super::services::Services;
 use crate::access::{Denied, Key, following, service_name};
 use crate::api::Service;
+use crate::record::Origin;
 use crate::stream::{LiveStream, StreamName};
-use crate::worker::DeclaredStream;
+use crate::worker::{DeclaredStream, node_name};
 
 /// What a key gets to see of a declared stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +84,9 @@ fn find(services: &Services, tail: &Tail, asked: &Ask) -> Result<Response, Probl
         _ => return Err(Problem::not_found()),
     };
     let stream = found.ok_or_else(no_such_stream)?;
-    Ok(reply::json(StatusCode::OK, &shown(services, stream)))
+    let roster = services.declared.roster(&stream.name);
+    let nodes = Some(roster.iter().map(|origin| Node::of(origin)).collect());
+    Ok(reply::json(StatusCode::OK, &Shown { nodes, ..shown(services, stream) }))
 }
 
 /// 404, with where to look.
@@ -103,6 +106,29 @@ struct Shown<'a> {
     readers: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<Held>,
+    /// What is followed, where one subscription alone is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<Vec<Node>>,
+}
+
+/// A container, or its likeness, that a stream follows.
+#[derive(Serialize)]
+struct Node {
+    /// As commands and namespaces of Socket.IO name it.
+    node: String,
+    namespace: String,
+    /// The runtime's id of its present run.
+    id: String,
+}
+
+impl Node {
+    fn of(origin: &Origin) -> Self {
+        Self {
+            node: node_name(&origin.pod, &origin.container),
+            namespace: origin.namespace.clone(),
+            id: origin.container_id.clone(),
+        }
+    }
 }
 
 /// What the stream's ring holds now. A record's id, with which reading goes on, is `<epoch>-<seq>`.
@@ -129,5 +155,6 @@ fn shown<'a>(services: &Services, declared: &'a DeclaredStream) -> Shown<'a> {
         listed: declared.observed.listed,
         readers: declared.observed.readers,
         stream: services.declared.catalogue().locate(&declared.name).map(|located| held(&located.stream)),
+        nodes: None,
     }
 }

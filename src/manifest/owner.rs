@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::DEFAULT_NAMESPACE;
 use super::keeper::Keeper;
 use crate::stream::StreamName;
-use crate::worker::{KeyChange, KeyView, ObjectOwner, ObjectView, OwnerError, OwnerFuture};
+use crate::worker::{KeyChange, KeyView, ObjectOwner, ObjectView, Order, OwnerError, OwnerFuture};
 
 /// The keys that files declare, with their tokens.
 pub trait Keys: Send + Sync {
@@ -65,6 +65,13 @@ impl ObjectOwner for FileOwner {
                 true => Ok(()),
                 false => Err(OwnerError::NotFound(format!("the StreamSubscription {name}"))),
             }
+        })
+    }
+
+    fn command<'a>(&'a self, order: &'a Order) -> OwnerFuture<'a, ()> {
+        Box::pin(async {
+            self.keeper.command(order)?;
+            self.keeper.effect(&order.stream).await
         })
     }
 

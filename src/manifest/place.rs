@@ -72,17 +72,18 @@ impl Findings {
 
     /// Something that makes the file useless.
     pub fn error(&mut self, place: impl Into<Option<Place>>, text: impl Into<String>) {
-        self.add(Gravity::Error, place.into(), text.into());
+        self.add(Gravity::Error, place, text.into());
     }
 
     /// Something that is probably not meant.
     pub fn warn(&mut self, place: impl Into<Option<Place>>, text: impl Into<String>) {
-        self.add(Gravity::Warning, place.into(), text.into());
+        self.add(Gravity::Warning, place, text.into());
     }
 
-    fn add(&mut self, gravity: Gravity, place: Option<Place>, text: String) {
+    /// Something of this gravity.
+    pub fn add(&mut self, gravity: Gravity, place: impl Into<Option<Place>>, text: String) {
         if self.list.len() < MOST {
-            let place = place.filter(|place| *place != Place::default());
+            let place = place.into().filter(|place| *place != Place::default());
             self.list.push(Finding { gravity, file: Arc::clone(&self.file), place, text });
         }
     }

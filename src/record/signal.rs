@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Origin, Time};
 
 /// How much a signal matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Things as they should be.
     Info,
@@ -26,8 +29,9 @@ impl Level {
     }
 }
 
-/// What a signal tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// What a signal tells. It is stored by the name that it has on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// A container (or its likeness) joined the stream.
     Added,
@@ -48,6 +52,7 @@ pub enum Event {
     /// A pod was evicted from its node.
     Evicted,
     /// A Kubernetes Event.
+    #[serde(rename = "kubernetes-event")]
     Kubernetes,
     /// The connection to the source was lost; Weir connects again.
     Reconnecting,

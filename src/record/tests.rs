@@ -121,6 +121,7 @@ fn a_kubelet_time_is_read_as_written(#[case] line: &str, #[case] expected: Optio
 #[case(Wire::ClassicTimed, &[
     r#"{"type":"log","instance":"i","namespace":"shop","podName":"cart-0","container":"web","timestamp":"1970-01-01T00:00:00.000000001Z","text":"a \"b\""}"#,
     r#"{"type":"log","instance":"i","namespace":"shop","podName":"cart-0","container":"web","timestamp":"1970-01-01T00:00:00.000000002Z","text":"\u0001\\"}"#])]
+#[case(Wire::Text, &[r#""a \"b\"""#, r#""\u0001\\""#])]
 fn each_dialect_reads_as_its_page_says(#[case] wire: Wire, #[case] expected: &[&str]) {
     let data = Bytes::from_static(b"a \"b\"\x01\\");
     let lines = vec![Line::new(0..5, Time(1), false), Line::new(5..7, Time(2), false)];
@@ -260,4 +261,34 @@ fn a_reason_is_bounded_and_never_cut_within_a_character() {
     assert_eq!(because(String::new()), None);
     let long = because("x".repeat(REASON_BYTES - 1) + "ä and more").unwrap();
     assert_eq!(long, "x".repeat(REASON_BYTES - 1));
+}
+
+/// What is on a disk must be found again, whoever names an event anew.
+#[test]
+fn levels_and_events_are_stored_by_the_names_that_they_have_on_the_wire() {
+    for name in ["info", "warning", "error"] {
+        let level: Level = serde_json::from_value(name.into()).unwrap();
+        assert_eq!((level.as_str(), serde_json::to_value(level).unwrap()), (name, name.into()));
+    }
+    for name in [
+        "added",
+        "deleted",
+        "restarted",
+        "terminated",
+        "oom-killed",
+        "waiting",
+        "ready",
+        "not-ready",
+        "evicted",
+        "kubernetes-event",
+        "reconnecting",
+        "reconnected",
+        "gap",
+        "source-error",
+        "rule-fired",
+        "ended",
+    ] {
+        let event: Event = serde_json::from_value(name.into()).unwrap();
+        assert_eq!((event.as_str(), serde_json::to_value(event).unwrap()), (name, name.into()));
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::api::SecretError;
 use crate::api::duration::DurationError;
 use crate::api::message::MessageError;
 use crate::api::pattern::PatternError;
 use crate::api::text::ThresholdError;
+use crate::api::{SecretError, SecretKeyRef};
 use crate::telemetry::Category;
 
 /// Why rules cannot be used. The text says what to do.
@@ -107,6 +107,16 @@ impl Failure {
         match self {
             Self::Secret(_) | Self::Busy { .. } | Self::Unreachable(_) | Self::Timeout(_) => true,
             Self::Invalid(_) | Self::NotAllowed(_) | Self::Refused(_) => false,
+        }
+    }
+
+    /// The same of an address that stands in a Secret: it says in which, as the address itself is not shown.
+    pub(super) fn of_address_in(self, SecretKeyRef { name, key }: &SecretKeyRef) -> Self {
+        let told = |text| format!("the address in the Secret {name} (key {key}) cannot be used: {text}");
+        match self {
+            Self::Invalid(text) => Self::Invalid(told(text)),
+            Self::NotAllowed(text) => Self::NotAllowed(told(text)),
+            other => other,
         }
     }
 

@@ -4,13 +4,13 @@
 //! server, to a neighbour's database. In a cluster only the public services are open, at their own names and with
 //! TLS, and what the operator's configuration names. Redirects are never followed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::error::Failure;
+use crate::api::host::{HostPattern, forbids};
 
 /// The public services, as they are documented. Only over TLS.
 const PUBLIC: [&str; 12] = [
@@ -28,12 +28,9 @@ const PUBLIC: [&str; 12] = [
     "api.eu.sendgrid.com",
 ];
 
-/// Whether the operator's configuration names a host and port.
-type Named = Arc<dyn Fn(&str, u16) -> bool + Send + Sync>;
-
 /// Which servers alerts may be sent to.
 #[derive(Clone)]
-pub struct Reach(Option<Named>);
+pub struct Reach(Option<Arc<[HostPattern]>>);
 
 impl Reach {
     /// Everything that the process can reach: there is no cluster, and whoever starts Weir answers for it.
@@ -41,9 +38,14 @@ impl Reach {
         Self(None)
     }
 
-    /// The public services, and the hosts and ports that `named` says yes to. Hosts come in lower case and without brackets.
-    pub fn public_and(named: impl Fn(&str, u16) -> bool + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(named)))
+    /// The public services, and these hosts.
+    pub fn public_and(named: Vec<HostPattern>) -> Self {
+        Self(Some(named.into()))
+    }
+
+    /// Whether there are servers that may not be reached. Then no proxy is used: it would resolve names by itself.
+    pub(super) fn is_limited(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Whether a server may be reached by this name or address.
@@ -56,7 +58,7 @@ impl Reach {
         if host.parse::<IpAddr>().is_ok_and(|address| !self.allows(address, &host)) {
             return Err(Failure::NotAllowed(NEVER.to_owned()));
         }
-        if named(&host, port) || (tls && port == 443 && PUBLIC.contains(&&*host)) {
+        if named.iter().any(|named| named.covers(&host, port)) || (tls && port == 443 && PUBLIC.contains(&&*host)) {
             return Ok(());
         }
         let remedy = "the receiver's host is not one that this operator sends alerts to; use the public service, or let the \
@@ -66,12 +68,7 @@ impl Reach {
 
     /// Whether the address of a host may be connected to.
     pub(super) fn allows(&self, address: IpAddr, host: &str) -> bool {
-        if self.0.is_none() {
-            return true;
-        }
-        let address = address.to_canonical();
-        let own = address.is_loopback() && host != "localhost" && host.parse() != Ok(address);
-        !own && !is_never(address)
+        self.0.is_none() || forbids(host, address).is_none()
     }
 
     /// The addresses of a host that may be connected to.
@@ -92,67 +89,6 @@ impl Reach {
 
 const NEVER: &str =
     "the receiver's host has an address that alerts are never sent to: of this machine, or of a cloud's metadata";
-
-/// Addresses that no alert goes to, whatever their name: those of the link, where clouds keep their metadata, and those
-/// that are no one's.
-fn is_never(address: IpAddr) -> bool {
-    const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
-    match address {
-        IpAddr::V4(v4) => {
-            v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || METADATA_V4.contains(&v4)
-        }
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast() || v6 == METADATA_V6,
-    }
-}
-
-/// A host that somebody names: `host`, `host:port`, and `*.example.com` for all below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedHost {
-    host: String,
-    /// Whether those below it are meant.
-    below: bool,
-    port: Option<u16>,
-}
-
-/// Why a text names no host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no host; write it as hooks.example.com, hooks.example.com:8443, *.example.com or [fd00::7]:25")]
-pub struct NamedHostError;
-
-impl FromStr for NamedHost {
-    type Err = NamedHostError;
-
-    fn from_str(text: &str) -> Result<Self, NamedHostError> {
-        let (host, port) = match text.rsplit_once(':') {
-            _ if text.parse::<Ipv6Addr>().is_ok() || text.ends_with(']') => (text, None),
-            Some((host, port)) => (host, Some(port.parse().ok().filter(|port| *port > 0).ok_or(NamedHostError)?)),
-            None => (text, None),
-        };
-        let (host, below) = host.strip_prefix("*.").map_or((host, false), |host| (host, true));
-        let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
-        let is_name = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-        let is_address = host.parse::<IpAddr>().is_ok();
-        let usable = !host.is_empty() && (is_address || is_name) && !(below && is_address);
-        if usable { Ok(Self { host, below, port }) } else { Err(NamedHostError) }
-    }
-}
-
-impl NamedHost {
-    /// Whether a host, in lower case and without brackets, and its port are meant.
-    pub fn covers(&self, host: &str, port: u16) -> bool {
-        let fits = if self.below {
-            host.strip_suffix(&self.host).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-        } else {
-            host == self.host
-        };
-        fits && self.port.is_none_or(|own| own == port)
-    }
-}
 
 impl Resolve for Reach {
     fn resolve(&self, name: Name) -> Resolving {

@@ -16,7 +16,9 @@ use super::alert::Alert;
 use super::delivery::{Courier, Delivery, Receipt};
 use super::error::{Failure, StartError};
 use super::reach::Reach;
-use super::receiver::{Carriers, HttpClient, Letter, Place, Printer, kind_of, places, secret_refs};
+use super::receiver::{
+    Carriers, HttpClient, Letter, Place, Printer, address_refs, kind_of, place_in, places, secret_refs,
+};
 use super::retry::RetryPolicy;
 use crate::api::{AlertReceiverSpec, SecretError, SecretReader};
 use crate::telemetry::{AlertKind, AlertOutcome, Metrics};
@@ -44,6 +46,15 @@ impl std::fmt::Display for ReceiverName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
+}
+
+/// How much of a receiver could be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// All of it.
+    Whole,
+    /// Not what stands in a Secret that cannot be read now.
+    Partial,
 }
 
 /// How alerts are delivered.
@@ -168,21 +179,30 @@ impl Receivers {
         self.changes.subscribe()
     }
 
-    /// What keeps a spec from being delivered to, as far as that can be known without delivering: its secrets and its host.
+    /// What keeps a spec from being delivered to, as far as that can be known without delivering: its secrets and its host,
+    /// also where the host stands in a secret.
     ///
     /// # Errors
-    /// The first thing that does.
-    pub async fn check(&self, namespace: &str, spec: &AlertReceiverSpec) -> Result<(), Failure> {
-        for secret in secret_refs(spec) {
-            match self.post.secrets.read(namespace, secret).await {
-                Err(error @ (SecretError::Missing(_) | SecretError::Denied(_))) => return Err(error.into()),
-                Err(SecretError::Unavailable(_)) | Ok(_) => {}
+    /// The first thing that does. It names a secret, and repeats nothing of it.
+    pub async fn check(&self, namespace: &str, spec: &AlertReceiverSpec) -> Result<Sight, Failure> {
+        let (addresses, mut sight) = (address_refs(spec), Sight::Whole);
+        for reference in secret_refs(spec) {
+            match self.post.secrets.read(namespace, reference).await {
+                Ok(secret) if addresses.contains(&reference) => {
+                    let allowed = place_in(&secret).and_then(|place| self.reaches(&place));
+                    allowed.map_err(|failure| failure.of_address_in(reference))?;
+                }
+                Ok(_) => {}
+                Err(SecretError::Unavailable(_)) => sight = Sight::Partial,
+                Err(error) => return Err(error.into()),
             }
         }
-        for Place { host, port, tls } in places(spec)? {
-            self.post.config.reach.check(&host, port, tls)?;
-        }
-        Ok(())
+        places(spec)?.iter().try_for_each(|place| self.reaches(place))?;
+        Ok(sight)
+    }
+
+    fn reaches(&self, Place { host, port, tls }: &Place) -> Result<(), Failure> {
+        self.post.config.reach.check(host, *port, *tls)
     }
 
     /// Tells a receiver of something that no rule found, such as a check that failed. Never waits: what finds no room is

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::containers::{Containers, ContainersConfig};
+use super::files::{Files, FilesConfig, FilesError, FilesLimits};
 use super::pods::metrics::{MetricsHub, PodMetrics, PodMetricsConfig};
 use super::pods::{FollowHub, PodLogs, PodLogsConfig, PodSignals, PodSignalsConfig, SignalFilter};
-use super::push::{self, PushConfig, Uploads};
+use super::push::{self, Framing, PushConfig, Uploads};
 use super::remote::{Remote, RemoteSpec};
 use super::{Outside, Sieve, Source, Visible};
 use crate::api::duration::DurationError;
 use crate::api::pattern::{NamePattern, PatternError};
-use crate::api::source::{ContainersSource, METRICS_INTERVAL, SignalObjects};
+use crate::api::source::{ContainersSource, FilesSource, METRICS_INTERVAL, SignalObjects};
 use crate::api::{
     FilterSpec, HistorySpec, HistoryStorage, PodLogsSource, PodMetricsSource, PodSignalsSource, PushFraming,
     PushSource, SourceKind, SourceSpec, StartSpec,
@@ -24,11 +25,14 @@ use crate::telemetry::Metrics;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The source exists in the schema only.
-    #[error("the source {} is not implemented in this version; use podLogs, podMetrics, podSignals, containers, http, webSocket, tcp or push", .0.map_or("(none)", SourceKind::as_str))]
+    #[error("the source {} is not implemented in this version; use podLogs, podMetrics, podSignals, files, containers, http, webSocket, tcp or push", .0.map_or("(none)", SourceKind::as_str))]
     NotImplemented(Option<SourceKind>),
     /// The operator's configuration does not allow what it would reach.
     #[error("{0}")]
     NotAllowed(String),
+    /// A path or glob cannot be read.
+    #[error("a path cannot be read: {0}")]
+    Path(FilesError),
     /// An address cannot be read.
     #[error("the address cannot be read: {0}")]
     Address(String),
@@ -50,9 +54,9 @@ pub enum BuildError {
     /// This process has no way to a cluster.
     #[error("this process runs without a cluster; give it a kubeconfig to read pods")]
     NoCluster,
-    /// Uploads cannot be cut into records.
-    #[error("framing other than Raw is not implemented in this version; use Raw")]
-    Framing,
+    /// A filter, and no records.
+    #[error("a filter needs records, and what is pushed with framing Raw has none; use Lines or Ndjson")]
+    Unframed,
     /// Uploads belong to a name.
     #[error("a push source is declared as a StreamSubscription; a client cannot ask for one")]
     Nameless,
@@ -95,6 +99,8 @@ pub struct Wish<'a> {
     /// The declared stream that it is for: where its secrets are, and whose positions are kept. None for what a client
     /// asked for.
     pub stream: Option<&'a StreamName>,
+    /// Containers that are not followed, as `pod+container`, where `visible` does not say so.
+    pub stopped: &'a [String],
     /// How much of the past the stream's subscription wants kept.
     pub history: Option<&'a HistorySpec>,
 }
@@ -111,7 +117,7 @@ impl Sources {
     /// # Errors
     /// [`BuildError`] where a pattern or time is wrong, or the kind is not implemented.
     pub fn build(&self, spec: &SourceSpec, filter: &FilterSpec, wish: Wish<'_>) -> Result<Arc<dyn Source>, BuildError> {
-        let Wish { visible, now, stream, history } = wish;
+        let Wish { visible, now, stream, stopped, history } = wish;
         let pods = || self.pods.as_ref().ok_or(BuildError::NoCluster);
         match spec {
             SourceSpec { pod_logs: Some(logs), .. } if spec.kind() == Some(SourceKind::PodLogs) => {
@@ -136,11 +142,14 @@ impl Sources {
                 Ok(Remote::new(RemoteSpec::Tcp(tcp), filter, &self.outside, stream)?)
             }
             SourceSpec { containers: Some(spec_of), .. } if spec.kind() == Some(SourceKind::Containers) => {
-                Ok(Containers::new(containers(spec_of, filter, &self.outside)?))
+                Ok(Containers::new(containers(spec_of, filter, stopped, &self.outside)?))
+            }
+            SourceSpec { files: Some(spec_of), .. } if spec.kind() == Some(SourceKind::Files) => {
+                Ok(files(spec_of, filter, &self.outside, stream)?)
             }
             SourceSpec { push: Some(push), .. } if spec.kind() == Some(SourceKind::Push) => {
                 let name = stream.ok_or(BuildError::Nameless)?;
-                let config = push_config(push, history, self.uploads.has_disk())?;
+                let config = push_config(push, filter, history, &self.uploads)?;
                 Ok(push::Declared::new(Arc::clone(&self.uploads), name.clone(), config))
             }
             _ => Err(BuildError::NotImplemented(spec.kind())),
@@ -148,7 +157,12 @@ impl Sources {
     }
 }
 
-fn containers(spec: &ContainersSource, filter: &FilterSpec, outside: &Outside) -> Result<ContainersConfig, BuildError> {
+fn containers(
+    spec: &ContainersSource,
+    filter: &FilterSpec,
+    stopped: &[String],
+    outside: &Outside,
+) -> Result<ContainersConfig, BuildError> {
     let socket = outside.policy.docker.clone().ok_or_else(|| {
         BuildError::NotAllowed(
             "containers may not be read; name the socket of a Docker Engine in the configuration of Weir itself".into(),
@@ -157,18 +171,50 @@ fn containers(spec: &ContainersSource, filter: &FilterSpec, outside: &Outside) -
     Ok(ContainersConfig {
         socket,
         names: spec.names.iter().map(|name| NamePattern::parse(name)).collect::<Result<_, _>>()?,
+        stopped: stopped.to_vec(),
         tail_lines: u64::from(spec.tail_lines),
         sieve: Sieve::new(filter, LineLimit(spec.max_line_bytes as usize), &outside.metrics)?,
         metrics: Arc::clone(&outside.metrics),
     })
 }
 
-fn push_config(spec: &PushSource, history: Option<&HistorySpec>, disk: bool) -> Result<PushConfig, BuildError> {
-    if spec.framing != PushFraming::Raw {
-        return Err(BuildError::Framing);
-    }
+fn files(
+    spec: &FilesSource,
+    filter: &FilterSpec,
+    outside: &Outside,
+    stream: Option<&StreamName>,
+) -> Result<Arc<Files>, BuildError> {
+    let made = Files::new(FilesConfig {
+        paths: spec.paths.clone(),
+        from_start: spec.from_start,
+        sieve: Sieve::new(filter, LineLimit(spec.max_line_bytes as usize), &outside.metrics)?,
+        allowed: outside.policy.files.clone(),
+        positions: outside.checkpoints.clone().zip(stream.cloned()),
+        limits: FilesLimits::default(),
+        metrics: Arc::clone(&outside.metrics),
+    });
+    made.map_err(|error| match error {
+        FilesError::NotAllowed(_) => BuildError::NotAllowed(error.to_string()),
+        FilesError::Glob(_) => BuildError::Path(error),
+    })
+}
+
+fn push_config(
+    spec: &PushSource,
+    filter: &FilterSpec,
+    history: Option<&HistorySpec>,
+    uploads: &Uploads,
+) -> Result<PushConfig, BuildError> {
+    let framing = match spec.framing {
+        PushFraming::Raw if !filter.is_empty() => return Err(BuildError::Unframed),
+        PushFraming::Raw => None,
+        kind @ (PushFraming::Lines | PushFraming::Ndjson) => {
+            let sieve = Sieve::new(filter, LineLimit(spec.max_line_bytes as usize), uploads.metrics())?;
+            Some(Framing { kind, sieve: Arc::new(sieve) })
+        }
+    };
     let on_disk = history.filter(|history| history.storage == HistoryStorage::Disk);
-    if on_disk.is_some() && !disk {
+    if on_disk.is_some() && !uploads.has_disk() {
         return Err(BuildError::NoDisk);
     }
     Ok(PushConfig {
@@ -177,6 +223,7 @@ fn push_config(spec: &PushSource, history: Option<&HistorySpec>, disk: bool) -> 
         bytes: history.and_then(|history| history.bytes),
         keep: history.and_then(|history| history.age.as_ref()).map(|age| age.parse()).transpose()?,
         disk: on_disk.map(|history| history.fsync.unwrap_or_default()),
+        framing,
     })
 }
 

@@ -6,7 +6,9 @@
 //! To add one: a folder or file here with a type that is a [`Source`], and its line in [`Sources::build`].
 
 mod build;
-mod containers;
+pub mod containers;
+mod feed;
+pub mod files;
 mod outside;
 pub mod pods;
 pub mod push;

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::remote::{HostPattern, ListenPattern};
+use crate::api::host::{HostPattern, ListenPattern};
 use crate::api::{NoSecrets, SecretReader};
 use crate::telemetry::Metrics;
 

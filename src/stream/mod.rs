@@ -8,6 +8,7 @@
 //!                          reader (falls behind: gap)      reader (caught up: waits)
 //! ```
 
+pub mod archive;
 mod backlog;
 pub mod byte_stream;
 mod catalogue;

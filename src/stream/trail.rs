@@ -103,6 +103,11 @@ impl Trail {
         self.closed = true;
     }
 
+    /// Says that more was seen before what was noted, long ago, and is not remembered.
+    pub fn goes_back(&mut self) {
+        self.forgotten = self.forgotten.max(Some(Time(i64::MIN)));
+    }
+
     /// Whether nothing was seen yet.
     pub fn is_empty(&self) -> bool {
         self.newest.is_none()

@@ -215,6 +215,8 @@ label! {
         WebSocket = "websocket",
         /// A response of server-sent events.
         Sse = "sse",
+        /// A session of Socket.IO, over whatever it is carried.
+        SocketIo = "socket_io",
     }
 }
 
@@ -225,6 +227,8 @@ label! {
         Session = "session",
         /// The metrics socket.
         MetricsSocket = "metrics_socket",
+        /// Socket.IO.
+        SocketIo = "socket_io",
         /// Declared streams, as events or lines.
         Streams = "streams",
         /// The list of declared streams.

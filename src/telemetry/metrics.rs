@@ -56,6 +56,8 @@ pub struct Metrics {
     pub history_points: Family<HistoryLabels, Counter>,
     /// Points that were to be kept on disk, by what became of them.
     pub history_disk_points: Family<HistoryDiskLabels, Counter>,
+    /// Records and signals that were to be kept on disk, by what became of them.
+    pub history_disk_records: Family<HistoryDiskLabels, Counter>,
     /// Room on disk that history takes now, in bytes.
     pub history_disk: Gauge,
     /// Series with history now.
@@ -78,6 +80,8 @@ pub struct Metrics {
     pub upstream_requests: Family<UpstreamLabels, Counter>,
     /// Connections to an upstream that were made again.
     pub upstream_reconnects: Family<ReconnectLabels, Counter>,
+    /// Senders over TCP that were disconnected because they sent nothing for too long.
+    pub senders_idle: Counter,
     /// Scrapes of nodes that have ended.
     pub scrapes: Family<ScrapeLabels, Counter>,
     /// How long one scrape takes, in seconds, by page.
@@ -175,6 +179,11 @@ impl Metrics {
                 alert_retries: add(r, "alert_retries", "Deliveries of alerts that failed and were tried again"),
                 history_points: add(r, "history_points", "Points that were to be kept as history, by outcome"),
                 history_disk_points: add(r, "history_disk_points", "Points that were to be kept on disk, by outcome"),
+                history_disk_records: add(
+                    r,
+                    "history_disk_records",
+                    "Records that were to be kept on disk, by outcome",
+                ),
                 history_disk: add_with_unit(r, "history_disk", Unit::Bytes, "Room on disk that history takes now"),
                 history_series: add(r, "history_series", "Series with history now"),
                 history_memory: add_with_unit(r, "history_memory", Unit::Bytes, "Memory that history takes now"),
@@ -186,6 +195,7 @@ impl Metrics {
                 upstream_follows: add(r, "upstream_follows", "Upstream connections that follow a log now"),
                 upstream_requests: add(r, "upstream_requests", "Requests to an upstream, by kind and outcome"),
                 upstream_reconnects: add(r, "upstream_reconnects", "Upstream connections made again, by reason"),
+                senders_idle: add(r, "senders_idle", "Senders over TCP that sent nothing for too long and were let go"),
                 scrapes: add(r, "scrapes", "Scrapes of nodes, by page and outcome"),
                 scrape_duration: durations(r, "scrape_duration", "Time of one scrape of a node"),
                 scraped_bytes: add_with_unit(r, "scraped", Unit::Bytes, "Pages that were scraped"),
@@ -273,6 +283,13 @@ impl Metrics {
         self.queue_depth.get_or_create(&QueueLabels { queue: Queue::Alerts }).inc_by(more);
     }
 
+    /// Counts records and signals that were to be kept on disk.
+    pub fn history_records(&self, outcome: HistoryDiskOutcome, records: u64) {
+        if records > 0 {
+            self.history_disk_records.get_or_create(&HistoryDiskLabels { outcome }).inc_by(records);
+        }
+    }
+
     /// Counts points that were to be kept as history.
     pub fn history(&self, outcome: HistoryOutcome, points: u64) {
         if points > 0 {
@@ -309,6 +326,7 @@ impl Metrics {
         }
         for &outcome in HistoryDiskOutcome::ALL {
             drop(self.history_disk_points.get_or_create(&HistoryDiskLabels { outcome }));
+            drop(self.history_disk_records.get_or_create(&HistoryDiskLabels { outcome }));
         }
         for &outcome in HistoryOutcome::ALL {
             drop(self.history_points.get_or_create(&HistoryLabels { outcome }));

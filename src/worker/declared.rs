@@ -4,17 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::alarms::{Alarms, Watched};
 use super::histories::{Histories, HistoryConfig, HistoryPlan};
 use super::job::{Job, JobError};
+use super::known::{Known, Register};
+use super::news::{Happened, News, Newsroom, Standing};
 use super::supervisor::{Lease, Supervisor};
-use crate::api::{RuleSpec, Service};
+use crate::api::{RuleSpec, Service, StreamSubscriptionSpec};
+use crate::record::{Origin, Time};
 use crate::rule::Watch;
-use crate::stream::{Catalogue, Gate, LiveStream, Located, StreamName};
+use crate::stream::{Catalogue, Gate, LiveStream, Located, StreamName, TapGuard};
 
 /// What is the case with a declared stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ struct Entry {
     watcher: CancellationToken,
     /// Its rules, where it has any.
     watched: Option<Watched>,
+    /// Tells its signals to who listens to news.
+    _told: Option<TapGuard>,
 }
 
 /// All declared subscriptions that are at work.
@@ -56,6 +61,8 @@ pub struct Declared {
     histories: Arc<Histories>,
     entries: Mutex<HashMap<StreamName, Entry>>,
     changes: broadcast::Sender<StreamName>,
+    register: Register,
+    newsroom: Arc<Newsroom>,
     tracker: TaskTracker,
 }
 
@@ -76,7 +83,8 @@ impl Declared {
         tracker: TaskTracker,
     ) -> Arc<Self> {
         let changes = broadcast::channel(1024).0;
-        Arc::new(Self { supervisor, catalogue, histories, entries: Mutex::default(), changes, tracker })
+        let (entries, register, newsroom) = (Mutex::default(), Register::default(), Arc::new(Newsroom::new()));
+        Arc::new(Self { supervisor, catalogue, histories, entries, changes, register, newsroom, tracker })
     }
 
     /// The supervisor behind it.
@@ -97,6 +105,38 @@ impl Declared {
     /// The names of streams whose [`Observed`] changed. One that lags must look at all.
     pub fn changes(&self) -> broadcast::Receiver<StreamName> {
         self.changes.subscribe()
+    }
+
+    /// What happens to all of them from now on. Who lags misses some.
+    pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
+        self.newsroom.listen()
+    }
+
+    /// Takes note of a subscription that is declared, whether or not it can be put to work.
+    pub fn note(&self, name: &StreamName, uid: &str, spec: &StreamSubscriptionSpec) {
+        self.register.note(name, uid, spec);
+    }
+
+    /// The subscription with this UID, whether or not it is at work.
+    pub fn known(&self, uid: &str) -> Option<Known> {
+        self.register.by_uid(uid)
+    }
+
+    /// Tells who listens that it stands otherwise with a subscription than before.
+    pub fn tell(&self, name: &StreamName, uid: &str, standing: Standing) {
+        let service = self.register.by_name(name).and_then(|known| known.service());
+        let what = Happened::Condition { id: uuid::Uuid::new_v4(), time: Time::now(), standing };
+        self.newsroom.tell(News { stream: name.clone(), uid: uid.into(), service, what });
+        self.changed(name, uid, service);
+    }
+
+    fn changed(&self, name: &StreamName, uid: &str, service: Option<Service>) {
+        self.newsroom.tell(News { stream: name.clone(), uid: uid.into(), service, what: Happened::Changed });
+    }
+
+    /// The containers, or their likeness, that a subscription at work follows now.
+    pub fn roster(&self, name: &StreamName) -> Vec<Arc<Origin>> {
+        self.entries.lock().get(name).map(|entry| entry.lease.roster()).unwrap_or_default()
     }
 
     /// Makes a subscription so: starts it, leaves it as it is where nothing changed, or replaces it, telling its
@@ -150,10 +190,13 @@ impl Declared {
             entry.watched = watched(entry.lease.stream());
             return Ok(entry.observed());
         }
-        let mut tapped = None;
-        let lease = self.supervisor.ensure_with(job, |stream| tapped = watched(stream))?;
+        let (mut tapped, mut told, service) = (None, None, job.service());
+        let lease = self.supervisor.ensure_with(job, |stream| {
+            tapped = watched(stream);
+            told = Some(self.newsroom.tap(name.clone(), uid, service, stream));
+        })?;
         let (gate, watcher) = (Gate::open(), self.supervisor.child_token());
-        let entry = Entry { uid: uid.to_owned(), lease, gate, watcher, watched: tapped };
+        let entry = Entry { uid: uid.to_owned(), lease, gate, watcher, watched: tapped, _told: told };
         let located = Located {
             gate: entry.gate.clone(),
             service: entry.lease.job().service(),
@@ -166,6 +209,8 @@ impl Declared {
         if let Some(old) = entries.insert(name.clone(), entry) {
             old.close("The subscription was changed; connect again to read it as it is now.");
         }
+        drop(entries);
+        self.changed(name, uid, Some(service));
         Ok(observed)
     }
 
@@ -173,6 +218,14 @@ impl Declared {
     pub fn record(&self, name: &StreamName, plan: Option<HistoryPlan>) {
         let entries = self.entries.lock();
         match (entries.get(name), plan) {
+            (Some(entry), Some(plan)) if plan.is_of_records() => {
+                let (stream, past) = (entry.lease.stream(), entry.lease.backlog());
+                let archive = self.histories.archive(name, &entry.uid, stream, past, plan);
+                if let Some(archive) = archive {
+                    let (gate, service, stream) = (entry.gate.clone(), entry.lease.job().service(), Arc::clone(stream));
+                    self.catalogue.insert(name.clone(), Located { gate, service, stream, backlog: Some(archive) });
+                }
+            }
             (Some(entry), Some(plan)) => self.histories.record(name, &entry.uid, entry.lease.stream(), plan),
             (Some(_), None) => self.histories.forget(name),
             (None, _) => {}
@@ -183,6 +236,9 @@ impl Declared {
     pub fn delete(&self, name: &StreamName, why: &str) {
         self.withdraw(name, why);
         self.histories.forget(name);
+        if let Some(known) = self.register.forget(name) {
+            self.changed(name, &known.uid, known.service());
+        }
     }
 
     /// Ends a subscription, telling its readers why. Nothing happens where there is none. Its history stays.
@@ -192,12 +248,18 @@ impl Declared {
             self.catalogue.remove(name);
             self.histories.pause(name);
             entry.close(why);
+            self.changed(name, &entry.uid, Some(entry.lease.job().service()));
         }
     }
 
     /// What is the case with a subscription that is at work.
     pub fn observe(&self, name: &StreamName) -> Option<Observed> {
         self.entries.lock().get(name).map(Entry::observed)
+    }
+
+    /// Whether it is known what a subscription at work follows, and every change of that.
+    pub fn listed(&self, name: &StreamName) -> Option<watch::Receiver<bool>> {
+        self.entries.lock().get(name).map(|entry| entry.lease.listed())
     }
 
     /// All that are at work, by name.
@@ -217,6 +279,7 @@ impl Declared {
     /// Tells of every change of what is observed.
     fn watch(&self, name: &StreamName, entry: &Entry) {
         let (name, changes, cancel) = (name.clone(), self.changes.clone(), entry.watcher.clone());
+        let (newsroom, uid, service) = (Arc::clone(&self.newsroom), entry.uid.clone(), entry.lease.job().service());
         let (mut targets, mut listed) = (entry.lease.targets(), entry.lease.listed());
         self.tracker.spawn(cancel.run_until_cancelled_owned(async move {
             loop {
@@ -228,6 +291,8 @@ impl Declared {
                     return;
                 }
                 let _ = changes.send(name.clone());
+                let (stream, uid) = (name.clone(), uid.as_str().into());
+                newsroom.tell(News { stream, uid, service: Some(service), what: Happened::Changed });
             }
         }));
     }

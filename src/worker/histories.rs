@@ -1,4 +1,4 @@
-//! History of numbers: what declared metrics streams said, and what Weir's own numbers were.
+//! History: what declared metrics streams said, what Weir's own numbers were, and, in `archives`, records on disk.
 //!
 //! Each declared stream of pods' metrics has a recorder: a task that reads the stream as any client does and appends what
 //! comes to a [`SeriesStore`]. A gap stays a gap. A stream that is suspended or changed keeps its history; one that is
@@ -14,20 +14,27 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::archives::{ArchivePlan, Archives};
 use super::history_disk::{self, DiskQueue, Occupied, Place};
 use super::job::JobError;
 use crate::api::duration::DurationError;
 use crate::api::{FsyncPolicy, HistoryStorage, StreamSubscriptionSpec};
 use crate::record::Time;
+use crate::stream::archive::Archive;
+use crate::stream::segment::Retention;
 use crate::stream::series::disk::{self, DiskBudget};
 use crate::stream::series::{Budget, SeriesOptions, SeriesStore, Tally};
-use crate::stream::{Delivery, LiveStream, ReadFrom, Reader, StreamName};
+use crate::stream::{Backlog, Delivery, LiveStream, ReadFrom, Reader, StreamName};
 use crate::telemetry::{HistoryOutcome, Metrics};
 
 /// How often time passes for all series.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Every so many sweeps, files that nobody needs any longer are looked for.
 const TIDY_EVERY: u64 = 60;
+
+/// What is said where the room on disk is used up.
+const FULL: &str = "the room for history on disk is used up; keep less with spec.history, or let the operator allow more with \
+    --history-disk-bytes";
 
 /// A folder for history that survives a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +65,8 @@ impl Default for HistoryConfig {
 /// What a subscription asks to keep of its numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HistoryPlan {
+    /// Whether it is of records, on disk; else of numbers.
+    records: Option<ArchivePlan>,
     /// How long; `None` for the operator's own time.
     keep: Option<Duration>,
     /// At most so many bytes; `None` for the operator's own bound.
@@ -67,20 +76,31 @@ pub struct HistoryPlan {
 }
 
 impl HistoryPlan {
-    /// What a spec asks for; `None` where its source gives no numbers.
+    /// What a spec asks for; `None` where its source gives no numbers, and what it gives is not to be kept on disk, or is kept
+    /// there by the source itself.
     ///
     /// # Errors
     /// Where the age of the history cannot be read.
     pub fn of(spec: &StreamSubscriptionSpec) -> Result<Option<Self>, DurationError> {
-        if spec.source.pod_metrics.is_none() {
-            return Ok(None);
-        }
-        let Some(history) = &spec.history else { return Ok(Some(Self::default())) };
+        let numbers = spec.source.pod_metrics.is_some();
+        let Some(history) = &spec.history else { return Ok(numbers.then(Self::default)) };
         let keep = history.age.as_ref().map(|age| age.parse()).transpose()?;
-        let bytes = history.bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let on_disk = history.storage == HistoryStorage::Disk;
         let disk = on_disk.then(|| history.fsync.unwrap_or_default());
-        Ok(Some(Self { keep, bytes, disk }))
+        if numbers {
+            let bytes = history.bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+            return Ok(Some(Self { keep, bytes, disk, records: None }));
+        }
+        let records = |fsync| {
+            let keep = Retention { bytes: history.bytes, units: history.records.map(u64::from), age: keep };
+            Self { disk: Some(fsync), records: Some(ArchivePlan { keep, fsync }), ..Self::default() }
+        };
+        Ok(disk.filter(|_| spec.source.push.is_none()).map(records))
+    }
+
+    /// Whether records are to be kept, and not numbers.
+    pub(super) fn is_of_records(&self) -> bool {
+        self.records.is_some()
     }
 
     fn options(&self, usual: SeriesOptions) -> SeriesOptions {
@@ -116,6 +136,7 @@ pub struct Histories {
     own: Arc<SeriesStore>,
     budget: Arc<Budget>,
     disk_budget: Arc<DiskBudget>,
+    archives: Archives,
     streams: Mutex<HashMap<StreamName, Recorded>>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
@@ -131,9 +152,17 @@ impl Histories {
         cancel: CancellationToken,
     ) -> Arc<Self> {
         let budget = Budget::new(config.bytes);
-        let disk_budget = DiskBudget::new(config.disk.as_ref().map_or(0, |disk| disk.bytes));
+        let disk_budget = DiskBudget::new(config.disk.as_ref().map_or(0, |disk| disk.bytes), FULL);
         let (own, streams) = (Arc::new(SeriesStore::new(config.series)), Mutex::default());
-        let histories = Arc::new(Self { config, own, budget, disk_budget, streams, metrics, tracker, cancel });
+        let archives = Archives::new(
+            config.disk.as_ref(),
+            Arc::clone(&disk_budget),
+            Arc::clone(&metrics),
+            tracker.clone(),
+            cancel.clone(),
+        );
+        let histories =
+            Arc::new(Self { config, own, budget, disk_budget, archives, streams, metrics, tracker, cancel });
         histories.tracker.spawn(Arc::clone(&histories).sweep_until_cancelled());
         histories
     }
@@ -157,9 +186,24 @@ impl Histories {
         if on_disk && self.config.disk.is_none() { Err(JobError::NoDisk) } else { Ok(()) }
     }
 
-    /// Records a stream from what its ring holds on. What was recorded before under the name stays where the object is
+    /// Keeps the records of a stream on disk, where the plan says so; what readers are then given as the past.
+    pub(super) fn archive(
+        &self,
+        name: &StreamName,
+        uid: &str,
+        stream: &Arc<LiveStream>,
+        past: Option<Arc<dyn Backlog>>,
+        plan: HistoryPlan,
+    ) -> Option<Arc<Archive>> {
+        let numbers = self.streams.lock().remove(name);
+        numbers.into_iter().for_each(|numbers| self.discard(numbers.files));
+        self.archives.record(name, uid, stream, past, plan.records?)
+    }
+
+    /// Records a stream of numbers from what its ring holds on. What was recorded before under the name stays where the object is
     /// the same one.
     pub(super) fn record(&self, name: &StreamName, uid: &str, stream: &Arc<LiveStream>, plan: HistoryPlan) {
+        self.archives.forget(name);
         let mut streams = self.streams.lock();
         let before = streams.remove(name);
         let (before, other) = match before {
@@ -228,6 +272,7 @@ impl Histories {
 
     /// Records a stream no longer; its history stays.
     pub(super) fn pause(&self, name: &StreamName) {
+        self.archives.pause(name);
         if let Some(recorded) = self.streams.lock().get_mut(name) {
             recorded.recorder = None;
         }
@@ -235,6 +280,7 @@ impl Histories {
 
     /// Forgets the history of a stream.
     pub(super) fn forget(&self, name: &StreamName) {
+        self.archives.forget(name);
         let recorded = self.streams.lock().remove(name);
         recorded.into_iter().for_each(|recorded| self.discard(recorded.files));
     }
@@ -259,6 +305,7 @@ impl Histories {
     /// Deletes what was left on disk by subscriptions that were deleted while Weir did not run, once it is too old anyway.
     fn tidy(&self) {
         let Some(disk) = &self.config.disk else { return };
+        self.archives.tidy();
         let root = disk.folder.clone();
         let in_use: HashSet<PathBuf> =
             self.streams.lock().values().filter_map(|recorded| Some(recorded.files.as_ref()?.0.clone())).collect();

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::command::node_name;
 use crate::access::PodPermit;
 use crate::api::duration::DurationError;
-use crate::api::{FilterSpec, HistorySpec, Service, SourceKind, SourceSpec, StreamSubscriptionSpec};
+use crate::api::{FilterSpec, HistorySpec, HistoryStorage, Service, SourceKind, SourceSpec, StreamSubscriptionSpec};
 use crate::record::Time;
 use crate::rule::RuleError;
 use crate::source::{BuildError, Source, Sources, Visible, Wish};
@@ -29,6 +30,10 @@ pub struct Job {
     sight: Sight,
     /// The one declared stream that it is for, where it cannot be shared with another of the same spec.
     stream: Option<StreamName>,
+    /// Containers of the selection that are not followed, as `pod+container`.
+    stopped: Vec<String>,
+    /// When its workers were last told to start anew; another time is another job.
+    restarted: Option<String>,
     /// What its subscription wants kept, where that is the source's own business.
     history: Option<HistorySpec>,
 }
@@ -77,11 +82,17 @@ impl Job {
             return Err(BuildError::NotImplemented(None).into());
         }
         let history = spec.history.as_ref();
+        // What is kept on disk bounds no memory. Of an upload, bytes are kept elsewhere: the ring holds no more of its records
+        // than of any other stream's.
+        let on_disk = |history: &&HistorySpec| history.storage == HistoryStorage::Disk;
+        let in_memory = history.filter(|history| !on_disk(history));
+        let most = if spec.source.push.is_some() { default_ring.bytes } else { usize::MAX };
         let ring = RingLimits {
-            records: history.and_then(|history| history.records).map_or(default_ring.records, u64::from),
-            bytes: history
+            records: in_memory.and_then(|history| history.records).map_or(default_ring.records, u64::from),
+            bytes: in_memory
                 .and_then(|history| history.bytes)
-                .map_or(default_ring.bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+                .map_or(default_ring.bytes, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+                .min(most),
             age: match history.and_then(|history| history.age.as_ref()) {
                 Some(age) => Some(age.parse()?),
                 None => default_ring.age,
@@ -93,6 +104,8 @@ impl Job {
             ring,
             sight,
             stream: None,
+            stopped: spec.stopped_nodes.clone(),
+            restarted: spec.restarted_at.clone(),
             history: spec.source.push.as_ref().and(spec.history.clone()),
         })
     }
@@ -137,11 +150,19 @@ impl Job {
 
     /// The job's source, ready to run.
     pub(super) fn source(&self, sources: &Sources, now: Time) -> Result<Arc<dyn Source>, JobError> {
-        let visible: Visible = match self.sight.clone() {
+        let permitted: Visible = match self.sight.clone() {
             Sight::Selected => Arc::new(|_, _| true),
             Sight::Permitted(permit) => Arc::new(move |facts, container| permit.allows(facts, container)),
         };
-        let wish = Wish { visible, now, stream: self.stream.as_ref(), history: self.history.as_ref() };
+        let visible: Visible = match self.stopped.clone() {
+            stopped if stopped.is_empty() => permitted,
+            stopped => Arc::new(move |facts, container| {
+                let name = node_name(facts.pod, container);
+                permitted(facts, container) && !stopped.contains(&name)
+            }),
+        };
+        let wish =
+            Wish { visible, now, stream: self.stream.as_ref(), stopped: &self.stopped, history: self.history.as_ref() };
         Ok(sources.build(&self.source, &self.filter, wish)?)
     }
 }

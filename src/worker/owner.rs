@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use super::command::Order;
 use crate::api::condition::{Reason, Status};
 use crate::api::{AccessKey, AccessKeySpec};
 use crate::stream::StreamName;
@@ -9,6 +10,9 @@ use crate::telemetry::Category;
 
 /// The answer to a wish, later.
 pub type OwnerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, OwnerError>> + Send + 'a>>;
+
+/// A note that is being written.
+pub type AuditFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Why a wish was not granted.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +98,21 @@ pub trait ObjectOwner: Send + Sync {
 
     /// Suspends a subscription or lets it run again; done when it has taken effect on the object.
     fn suspend<'a>(&'a self, name: &'a StreamName, suspend: bool) -> OwnerFuture<'a, ()>;
+
+    /// Carries out a command on a subscription; done when it has taken effect.
+    ///
+    /// # Errors
+    /// Where this owner carries out none, the subscription is not there, or what it became does not work.
+    fn command<'a>(&'a self, order: &'a Order) -> OwnerFuture<'a, ()> {
+        let text =
+            format!("the StreamSubscription {} takes no commands here; change it where it is kept", order.stream);
+        Box::pin(async { Err(OwnerError::Denied(text)) })
+    }
+
+    /// Notes with the subscription who asked for what and what came of it, where such notes are kept.
+    fn audit<'a>(&'a self, _order: &'a Order, _outcome: Result<(), &'a str>) -> AuditFuture<'a> {
+        Box::pin(async {})
+    }
 
     /// All objects and what is the case with each; none where the objects say so themselves.
     fn objects(&self) -> Option<Vec<ObjectView>> {

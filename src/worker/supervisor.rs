@@ -62,9 +62,8 @@ impl Supervisor {
         tracker: TaskTracker,
         cancel: CancellationToken,
     ) -> Arc<Self> {
-        let workers = Mutex::default();
-        let supervisor =
-            Arc::new(Self { sources, config, metrics, workers, tracker, cancel, last_epoch: AtomicU64::new(0) });
+        let (workers, last_epoch) = (Mutex::default(), AtomicU64::new(0));
+        let supervisor = Arc::new(Self { sources, config, metrics, workers, tracker, cancel, last_epoch });
         let watched = Arc::downgrade(&supervisor);
         supervisor.metrics.before_scrape(move |metrics| watched.upgrade().map(|all| all.weigh(metrics)).is_some());
         supervisor
@@ -188,7 +187,9 @@ async fn supervise(
             let text = "The worker behind this stream failed and is started again; records may be missing.";
             stream.signal(Signal::new(Level::Error, Event::SourceError, Time::now(), text));
         }
-        tokio::time::sleep(restart_after).await;
+        if cancel.run_until_cancelled(tokio::time::sleep(restart_after)).await.is_none() {
+            break;
+        }
     }
     stream.end("Nobody asks for the stream any longer, or Weir is shutting down.");
 }

@@ -228,6 +228,31 @@ fn a_volume_is_mounted_where_history_shall_survive_and_only_one_pod_at_a_time_ha
 }
 
 #[test]
+fn uploads_cost_what_the_values_say_and_else_what_the_binary_says() {
+    let variables = [
+        "WEIR_ALLOW_UNDECLARED_UPLOADS",
+        "WEIR_UPLOAD_BYTES",
+        "WEIR_UPLOADS_MEMORY",
+        "WEIR_UPLOADS_DISK_BYTES",
+        "WEIR_MAX_UPLOADS",
+        "WEIR_UPLOAD_KEEP",
+        "WEIR_UPLOAD_STALL",
+        "WEIR_UPLOAD_METADATA_BYTES",
+    ];
+    let set = |values: Json| variables.map(|name| env(&container(&with(values.clone())), name));
+    assert!(set(json!({})).iter().all(Option::is_none));
+    let uploads = json!({
+        "allowUndeclared": true, "bytes": 1_048_576, "memoryBytes": 134_217_728, "diskBytes": 10_737_418_240_u64,
+        "max": 500, "keep": "2h", "stall": "10m", "metadataBytes": 1024,
+    });
+    let expected = ["true", "1048576", "134217728", "10737418240", "500", "2h", "10m", "1024"];
+    assert_eq!(set(json!({"config": {"uploads": uploads}})), expected.map(|value| Some(value.to_owned())));
+    for wrong in [json!({"keep": "an hour"}), json!({"bytes": 1}), json!({"many": 1})] {
+        assert!(!schema_errors(&json!({"config": {"uploads": wrong}})).is_empty(), "{wrong}");
+    }
+}
+
+#[test]
 fn an_upgrade_has_no_gap_unless_two_pods_cannot_share_the_node() {
     for (host_network, surge, unavailable) in [(false, 1, 0), (true, 0, 1)] {
         let rendered = with(json!({"hostNetwork": host_network}));
@@ -259,6 +284,29 @@ fn tls_files_come_from_the_secret() {
     let secret = pod(&rendered).volumes.unwrap().remove(0).secret.unwrap();
     assert_eq!((secret.secret_name.as_deref(), secret.default_mode), (Some("cert"), Some(0o440)));
     assert_eq!(rendered.one("ServiceMonitor")["spec"]["endpoints"][0]["scheme"], "https");
+}
+
+#[test]
+fn the_socket_of_a_docker_engine_is_in_the_pod_only_where_it_is_named() {
+    let none = with(json!({"tls": {"secretName": "cert"}}));
+    assert_eq!(env(&container(&none), "WEIR_OUTSIDE_DOCKER"), None);
+    assert!(pod(&none).volumes.unwrap().iter().all(|volume| volume.host_path.is_none()));
+
+    let rendered = with(json!({
+        "config": {"outside": {"docker": "/var/run/docker.sock"}},
+        "podSecurityContext": {"supplementalGroups": [998]},
+    }));
+    let mounts = container(&rendered).volume_mounts.unwrap();
+    let [mount] = mounts.as_slice() else { panic!("nothing else is mounted: {mounts:?}") };
+    assert_eq!((mount.name.as_str(), mount.read_only), ("docker", Some(true)));
+    assert_eq!(env(&container(&rendered), "WEIR_OUTSIDE_DOCKER").as_deref(), Some(mount.mount_path.as_str()));
+    let pod = pod(&rendered);
+    let volume = pod.volumes.unwrap().remove(0);
+    let host = volume.host_path.unwrap();
+    assert_eq!((volume.name.as_str(), host.path.as_str()), ("docker", "/var/run/docker.sock"));
+    assert_eq!(host.type_.as_deref(), Some("Socket"), "no folder is made where there is no engine");
+    let context = pod.security_context.unwrap();
+    assert_eq!((context.supplemental_groups, context.run_as_non_root), (Some(vec![998]), Some(true)));
 }
 
 #[test]
@@ -395,6 +443,8 @@ fn the_schema_accepts_the_defaults() {
 #[case::of_a_root_path_without_slash("/config/rootPath", json!("kwirth"))]
 #[case::of_an_origin_with_a_path("/config/allowedOrigins", json!(["https://a.example.com/x"]))]
 #[case::of_an_address_for_a_host("/config/alertHosts", json!(["https://a.example.com"]))]
+#[case::of_a_socket_by_a_relative_path("/config/outside/docker", json!("docker.sock"))]
+#[case::of_sockets_in_a_list("/config/outside/docker", json!(["/var/run/docker.sock"]))]
 #[case::of_a_port_out_of_range("/listen/port", json!(65536))]
 #[case::of_no_image("/image/repository", json!(""))]
 #[case::of_a_short_digest("/image/digest", json!("sha256:00"))]

@@ -2,22 +2,12 @@
 //
 //   node metrics-browser.mjs MODULES PAGE KEY subprotocol|ticket
 //
-// PAGE is the address of a page of the server; the socket is on the same. Prints what metrics.mjs prints. The browser is
-// that of the environment variable CHROMIUM, or /usr/bin/chromium.
-import { readFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
+// PAGE is the address of a page of the server; the socket is on the same. Prints what metrics.mjs prints.
+import { launch, source } from './browser.mjs'
 
 const [modules, address, key, how] = process.argv.slice(2)
-const { chromium } = createRequire(modules + '/')('playwright-core')
 
-// A browser of its own, in a folder that is gone afterwards.
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: [
-    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync'
-  ]
-})
+const browser = await launch(modules)
 const page = await browser.newPage()
 let end
 const closed = new Promise((resolve, reject) => {
@@ -30,7 +20,7 @@ await page.exposeFunction('tell', message => {
   if ('closed' in message) end()
 })
 await page.goto(address)
-const scenario = await readFile(new URL('./metrics-scenario.mjs', import.meta.url), 'utf8')
+const scenario = await source('metrics-scenario.mjs')
 await page.evaluate(async ({ scenario, key, how }) => {
   const { scenario: begin } = await import('data:text/javascript,' + encodeURIComponent(scenario))
   const url = new URL('/ws/metrics', location.href.replace('http', 'ws'))

@@ -1,7 +1,7 @@
 //! A real cluster for end-to-end tests of Weir's objects, and the controllers in this process.
 //!
 //! Every test has a namespace of its own that goes when the test does, and controllers that look at nothing else.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod line;
 
@@ -10,7 +10,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, Config, Resource};
@@ -22,15 +22,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir::access::KeyRing;
 use weir::api::crds::{Variant, crds};
+use weir::api::host::HostPattern;
 use weir::controller::{ClusterSecrets, ControllerConfig, Controllers};
 use weir::record::Time;
 use weir::rule::{Reach, Receivers, ReceiversConfig};
-use weir::source::Sources;
 use weir::source::pods::{FollowHub, HubConfig, IndexScope, PodIndex};
+use weir::source::{Allowed, OutsidePolicy, Sources};
 use weir::stream::Catalogue;
 use weir::telemetry::Metrics;
 use weir::worker::{Alarms, Declared, Supervisor, SupervisorConfig};
 
+#[allow(unused_imports, reason = "each test file uses a part")]
 pub use line::Line;
 
 /// The longest that anything may take here before the test fails.
@@ -78,6 +80,16 @@ impl Cluster {
         object["metadata"]["name"] = name.into();
         let params = PatchParams::apply("test").force();
         self.api::<K>().patch(name, &params, &Patch::Apply(object)).await.unwrap();
+    }
+
+    /// Starts a pod that runs a shell script, once.
+    pub async fn run(&self, name: &str, script: &str) {
+        until("the namespace takes pods", || async { self.api::<ServiceAccount>().get_opt("default").await.unwrap() })
+            .await;
+        let pod = json!({"spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": false, "containers": [{"name": "main", "image": "weir.test/busybox:1",
+                "imagePullPolicy": "Never", "command": ["sh", "-c", script]}]}});
+        self.apply::<Pod>(name, pod).await;
     }
 
     /// Changes a part of an object.
@@ -181,6 +193,16 @@ impl Operator {
 
     /// The same, with a client of the test's own.
     pub async fn start_with(cluster: &Cluster, client: Client) -> Self {
+        Self::start_open(cluster, client, &[]).await
+    }
+
+    /// The same, where sources and alerts may reach these hosts outside of Kubernetes, and alerts the public services.
+    pub async fn start_reaching(cluster: &Cluster, hosts: &[&str]) -> Self {
+        Self::start_open(cluster, cluster.client.clone(), hosts).await
+    }
+
+    async fn start_open(cluster: &Cluster, client: Client, hosts: &[&str]) -> Self {
+        let hosts: Vec<HostPattern> = hosts.iter().map(|host| host.parse().unwrap()).collect();
         let (tracker, cancel, metrics) = (TaskTracker::new(), CancellationToken::new(), Metrics::new());
         let scope = IndexScope::Namespaces(vec![cluster.namespace.clone()]);
         let index = PodIndex::start(&client, &scope, &tracker, &cancel);
@@ -193,16 +215,14 @@ impl Operator {
             cancel.clone(),
         );
         let config = SupervisorConfig::default();
-        let supervisor = Supervisor::new(
-            Sources::of_logs(hub, Arc::clone(&metrics)),
-            config,
-            Arc::clone(&metrics),
-            tracker.clone(),
-            cancel.clone(),
-        );
+        let mut sources = Sources::of_logs(hub, Arc::clone(&metrics));
+        let policy = OutsidePolicy { hosts: Allowed::Only(hosts.clone()), ..OutsidePolicy::closed() };
+        sources.outside.policy = Arc::new(policy);
+        sources.outside.secrets = Arc::new(ClusterSecrets::new(client.clone()));
+        let supervisor = Supervisor::new(sources, config, Arc::clone(&metrics), tracker.clone(), cancel.clone());
         let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker.clone());
         let receivers = Receivers::new(
-            ReceiversConfig::new(Reach::everything()),
+            ReceiversConfig::new(Reach::public_and(hosts)),
             Arc::new(ClusterSecrets::new(client.clone())),
             Arc::clone(&metrics),
             tracker.clone(),

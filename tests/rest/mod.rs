@@ -18,8 +18,10 @@ use tokio_util::task::TaskTracker;
 use warp::{Filter as _, Reply as _};
 use weir::access::{Authoriser, KeyId, KeyRecord, KeyRing, TicketLimits, Tickets, Token};
 use weir::api::{AccessKeySpec, Grant, Scope, Service};
+use weir::endpoint::origin::Cors;
 use weir::endpoint::routes::routes;
 use weir::endpoint::services::{EndpointOptions, ServerInfo, Services};
+use weir::endpoint::socket_io::SocketIo;
 use weir::endpoint::{Drain, Drained, Limits, Server, health::Readiness};
 use weir::record::{Batch, Origin, Time};
 use weir::source::Sources;
@@ -118,7 +120,9 @@ pub async fn start(setup: Setup) -> Endpoint {
             page.or(routes(services.clone())).unify().boxed()
         }
     };
-    let running = tokio::spawn(server.run(warp::service(served), PATIENCE));
+    let served = SocketIo::new(&services, warp::service(served));
+    let origins = services.options.allowed_origins.clone();
+    let running = tokio::spawn(server.run(Cors::new(served, origins), PATIENCE));
     Endpoint { address, services, running, cancel }
 }
 
@@ -159,16 +163,7 @@ impl Endpoint {
     }
 
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut socket = TcpStream::connect(self.address).await.unwrap();
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n");
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !body.is_empty() {
-            request.push_str(&format!("content-length: {}\r\n", body.len()));
-        }
-        socket.write_all(format!("{request}\r\n{body}").as_bytes()).await.unwrap();
-        Answer::read(socket).await
+        send(self.address, method, path, headers, body).await
     }
 
     pub async fn get(&self, path: &str, token: &str) -> Answer {
@@ -191,6 +186,20 @@ impl Endpoint {
         };
         tokio::time::timeout(PATIENCE, seen).await.unwrap_or_else(|_| panic!("never came: {line}"));
     }
+}
+
+/// Asks whoever listens there.
+pub async fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() {
+        request.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    socket.write_all(format!("{request}\r\n{body}").as_bytes()).await.unwrap();
+    Answer::read(socket).await
 }
 
 /// An answer whose body may never end.

@@ -251,6 +251,7 @@ impl Served {
         let server = Server::bind(address, Limits::default(), None, metrics, drain).await.unwrap();
         let address = server.address();
         let routes = warp::service(routes::routes(Arc::clone(&services)));
+        let routes = weir::endpoint::socket_io::SocketIo::new(&services, routes);
         tracker.spawn(async move {
             let _ = server.run(routes, Duration::from_secs(5)).await;
         });

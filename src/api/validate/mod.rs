@@ -31,6 +31,7 @@ pub const IMPLEMENTED_SOURCES: &[SourceKind] = &[
     SourceKind::WebSocket,
     SourceKind::Tcp,
     SourceKind::Containers,
+    SourceKind::Files,
     SourceKind::Push,
 ];
 /// The receivers that exist. A new one adds its line here.

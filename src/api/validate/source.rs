@@ -7,11 +7,12 @@ use super::{Findings, IMPLEMENTED_SOURCES, Reach};
 use crate::api::pattern::NamePattern;
 use crate::api::source::{
     ContainersSource, FilesSource, HeaderSpec, HttpSource, PodLogsSource, PodMetricsSource, PodSignalsSource,
-    PushFraming, SourceSpec, StartSpec, TcpSource, WebSocketSource,
+    SourceSpec, StartSpec, TcpSource, WebSocketSource,
 };
 use crate::api::source::{DERIVED_METRICS, METRICS_INTERVAL, RATE_SUFFIX};
 
 const LEAST_RECONNECT: Duration = Duration::from_millis(100);
+const LEAST_IDLE: Duration = Duration::from_secs(1);
 
 pub(super) fn source(findings: &mut Findings, spec: &SourceSpec, reach: Reach<'_>) {
     let kinds = spec.kinds();
@@ -55,9 +56,6 @@ fn each_kind(findings: &mut Findings, spec: &SourceSpec, reach: Reach<'_>) {
     }
     if let Some(source) = &spec.tcp {
         tcp(findings, source);
-    }
-    if spec.push.as_ref().is_some_and(|push| push.framing != PushFraming::Raw) {
-        findings.not_implemented("spec.source.push.framing", "is not Raw, the only one in this version; use Raw");
     }
 }
 
@@ -124,6 +122,12 @@ fn files(findings: &mut Findings, spec: &FilesSource) {
             findings.invalid(field, "is not absolute; begin it with `/`");
         } else if path.split('/').any(|part| part == "..") || path.contains('\0') {
             findings.invalid(field, "must not contain `..`; write the path without it");
+        } else if let Err(error) = globset::Glob::new(path) {
+            let wrong = error.kind();
+            findings.invalid(
+                field,
+                format!("cannot be read as a glob: {wrong}; put `[` and `]` around what is meant as it is"),
+            );
         }
     }
 }
@@ -153,6 +157,7 @@ fn tcp(findings: &mut Findings, spec: &TcpSource) {
         findings.invalid("spec.source.tcp.tls", "cannot be combined with listen; set one of them");
     }
     findings.duration("spec.source.tcp.reconnectDelay", &spec.reconnect_delay, LEAST_RECONNECT);
+    findings.duration("spec.source.tcp.idleTimeout", &spec.idle_timeout, LEAST_IDLE);
 }
 
 /// An address must be one that can be asked, with a host and without credentials.

@@ -7,7 +7,10 @@ use super::{Findings, Problem, Reach, bounds, is_object_name};
 use crate::api::message::Message;
 use crate::api::pattern::compile_text;
 use crate::api::text::Threshold;
-use crate::api::{FilterSpec, HistorySpec, HistoryStorage, RuleSpec, StreamSubscriptionSpec};
+use crate::api::{FilterSpec, HistorySpec, HistoryStorage, PushFraming, RuleSpec, StreamSubscriptionSpec};
+
+/// What gives records to what is pushed.
+const FRAME: &str = "set spec.source.push.framing to Lines or Ndjson";
 
 /// All that is wrong with the spec of a `StreamSubscription`; nothing if it can be run as it is.
 pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> Vec<Problem> {
@@ -19,21 +22,20 @@ pub fn stream_subscription(spec: &StreamSubscriptionSpec, reach: Reach<'_>) -> V
     if spec.source.pod_metrics.is_some() && !spec.rules.is_empty() {
         findings.invalid("spec.rules", "watch text, and podMetrics gives numbers; remove them");
     }
-    if spec.source.push.is_some() && spec.filter.as_ref().is_some_and(|filter| !filter.is_empty()) {
-        findings.not_implemented("spec.filter", "needs records, and what is pushed has none here; remove it");
+    let unframed = spec.source.push.as_ref().is_some_and(|push| push.framing == PushFraming::Raw);
+    if unframed && spec.filter.as_ref().is_some_and(|filter| !filter.is_empty()) {
+        findings.invalid("spec.filter", format!("needs records; {FRAME}, or remove it"));
     }
-    if spec.source.push.is_some() && !spec.rules.is_empty() {
-        findings.not_implemented("spec.rules", "need records, and what is pushed has none here; remove them");
+    if unframed && !spec.rules.is_empty() {
+        findings.invalid("spec.rules", format!("need records; {FRAME}, or remove them"));
     }
     for (at, spec) in spec.rules.iter().enumerate() {
         rule(&mut findings, &format!("spec.rules[{at}]"), spec);
     }
     if let Some(history_spec) = &spec.history {
-        let on_disk = spec.source.pod_metrics.is_some() || spec.source.push.is_some();
-        history(&mut findings, history_spec, on_disk);
-        if spec.source.push.is_some() && history_spec.records.is_some() {
-            let text = "counts records, and what is pushed has none here; use bytes or age";
-            findings.not_implemented("spec.history.records", text);
+        history(&mut findings, history_spec);
+        if unframed && history_spec.records.is_some() {
+            findings.invalid("spec.history.records", format!("counts records; {FRAME}, or use bytes or age"));
         }
     }
     bounds::check("StreamSubscription", spec, &mut findings);
@@ -73,20 +75,11 @@ fn rule(findings: &mut Findings, field: &str, spec: &RuleSpec) {
     }
 }
 
-fn history(findings: &mut Findings, spec: &HistorySpec, on_disk: bool) {
+fn history(findings: &mut Findings, spec: &HistorySpec) {
     if let Some(age) = &spec.age {
         findings.duration("spec.history.age", age, Duration::from_secs(1));
     }
-    match spec.storage {
-        HistoryStorage::Disk if !on_disk => {
-            findings.not_implemented(
-                "spec.history.storage",
-                "is Disk, which this version has for podMetrics and push alone; use Memory",
-            );
-        }
-        HistoryStorage::Memory if spec.fsync.is_some() => {
-            findings.invalid("spec.history.fsync", "needs storage Disk; remove it or set storage to Disk");
-        }
-        HistoryStorage::Disk | HistoryStorage::Memory => {}
+    if spec.storage == HistoryStorage::Memory && spec.fsync.is_some() {
+        findings.invalid("spec.history.fsync", "needs storage Disk; remove it or set storage to Disk");
     }
 }

@@ -26,10 +26,11 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use self::connect::{Dialer, NoConnection, Socket};
 use self::dialect::{Begin, Heard, Held};
-pub(super) use self::options::{TailConfig, TailOptions};
-use self::output::{Notes, Printer};
+pub(super) use self::options::{Plan, TailConfig, TailOptions};
+use self::output::Printer;
 use self::seen::Seen;
 use super::CliError;
+use super::notes::Notes;
 use crate::record::{Time, TimeParser};
 
 /// The first and the longest wait before connecting again.

@@ -1,7 +1,8 @@
 //! What `weir tail` is asked for, and what that comes to once it is checked.
 
-use std::io::{IsTerminal as _, Read as _};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use http::Uri;
@@ -12,14 +13,14 @@ use crate::api::View;
 use crate::api::duration;
 use crate::cli::CliError;
 use crate::cli::cluster::path;
+use crate::cli::key;
+use crate::cli::notes::colours_allowed;
 use crate::cli::problems::Problems;
+use crate::cli::streams::{FollowConfig, Server, parse_id};
 use crate::record::Time;
 
 /// Lines of the past that are shown where nothing is said about it.
 const USUAL_LINES: u64 = 10;
-/// Bytes of a key file that are read at most; the longest key is shorter.
-const KEY_FILE_BYTES: u64 = 64 * 1024;
-const KEY_REMEDY: &str = "set WEIR_KEY, or name a file with --key-file (- for stdin)";
 
 /// Options of `weir tail`.
 ///
@@ -30,9 +31,13 @@ const KEY_REMEDY: &str = "set WEIR_KEY, or name a file with --key-file (- for st
 argument.\nLists are separated by commas; their items are names or patterns that match as a whole.\n\nExit codes: 0 \
 done, 1 failed, 2 the command line is wrong.")]
 pub(in crate::cli) struct TailOptions {
-    /// A declared StreamSubscription, as namespace/name; without one, select pods with the options below
-    #[arg(value_name = "NAMESPACE/NAME")]
+    /// A declared StreamSubscription, as namespace/name; without one, select pods with the options below. Or where Weir
+    /// serves, as http(s)://HOST:PORT, to read an upload
+    #[arg(value_name = "NAMESPACE/NAME|URL")]
     stream: Option<String>,
+    /// After a URL: the ID of an upload, whose bytes are written as they are
+    #[arg(value_name = "ID")]
+    id: Option<String>,
     /// Namespaces
     #[arg(long, short = 'n', value_name = "LIST")]
     namespace: Option<String>,
@@ -66,6 +71,8 @@ pub(in crate::cli) struct TailOptions {
     #[command(flatten)]
     past: PastArgs,
     #[command(flatten)]
+    upload: UploadArgs,
+    #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
     shown: ShownArgs,
@@ -86,6 +93,26 @@ struct PastArgs {
     /// Also the run of each container before the present one
     #[arg(long)]
     previous: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Reading an upload: weir tail URL ID")]
+struct UploadArgs {
+    /// What is there now, and no more
+    #[arg(long)]
+    no_tail: bool,
+    /// Begin with this byte
+    #[arg(long, value_name = "BYTE")]
+    offset: Option<String>,
+    /// How long to wait for a producer that was lost to come back [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    wait: Option<String>,
+}
+
+impl UploadArgs {
+    fn is_given(&self) -> bool {
+        self.no_tail || self.offset.is_some() || self.wait.is_some()
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -184,27 +211,68 @@ pub(in crate::cli) struct TailConfig {
     pub(super) dim_notes: bool,
 }
 
+/// What `weir tail` was asked for.
+#[derive(Debug)]
+pub(in crate::cli) enum Plan {
+    /// A log, over the session socket.
+    Log(Box<TailConfig>),
+    /// An upload, byte for byte.
+    Upload(FollowConfig),
+}
+
 impl TailOptions {
-    /// What the options come to. Reads the key.
-    pub fn check(self, now: Time) -> Result<TailConfig, CliError> {
+    /// What the options come to. Reads the key. Where the first argument is an address, an upload is meant: no stream's
+    /// name has a colon.
+    pub fn plan(self, now: Time) -> Result<Plan, CliError> {
+        match self.stream.as_deref() {
+            Some(text) if text.starts_with("http://") || text.starts_with("https://") => {
+                self.check_upload().map(Plan::Upload)
+            }
+            _ => self.check(now).map(|config| Plan::Log(Box::new(config))),
+        }
+    }
+
+    fn check_upload(self) -> Result<FollowConfig, CliError> {
         let mut problems = Problems::default();
         let p = &mut problems;
+        let selects = self.selects_beyond_namespace() || self.init_containers || self.scope.is_some();
+        let filters = !self.include.is_empty() || !self.exclude.is_empty();
+        if selects || filters || self.past.is_given() || self.shown.is_given() {
+            p.add("an upload is read byte for byte; leave out the options that select, filter and show lines");
+        }
+        let id = parse_id(p, self.id.as_deref());
+        let offset = self.upload.offset.as_deref().map_or(0, |text| p.number("--offset", text, 0..=u64::MAX));
+        let wait = self.upload.wait.as_deref().unwrap_or("10s");
+        let wait = p.duration("--wait", wait, Duration::ZERO..=Duration::from_secs(7 * 24 * 3600));
+        let url = self.stream.unwrap_or_default();
+        let ca_file = self.server.ca_file;
+        let server = Server::new(p, &url, self.server.key_file.as_deref(), ca_file.as_deref(), self.namespace);
+        problems.none()?;
+        Ok(FollowConfig { server: server?, id, offset, no_tail: self.upload.no_tail, wait })
+    }
+
+    /// What the options come to for a log. Reads the key.
+    fn check(self, now: Time) -> Result<TailConfig, CliError> {
+        let mut problems = Problems::default();
+        let p = &mut problems;
+        if self.id.is_some() || self.upload.is_given() {
+            p.add("an ID, --no-tail, --offset and --wait are for uploads: weir tail URL ID");
+        }
         let wanted = self.wanted(p);
         let past = self.past.check(p, now);
         if let Some(scope) = self.scope.as_deref().filter(|scope| !["filter", "view", "cluster"].contains(scope)) {
             p.add(format!("--scope is {scope:?}; a log has the scopes filter, view and cluster"));
         }
         let url = url(p, &self.server.url);
-        let key = self.server.key_text().and_then(|text| {
-            Token::parse(&text).map_err(|error| Problems::one(format!("the key cannot be used: {error}; {KEY_REMEDY}")))
-        });
-        let (Some(url), Ok(key), true) = (url, &key, problems.is_empty()) else {
-            if let Err(problem) = key {
-                problems.add(problem.to_string());
+        let key = key::read(self.server.key_file.as_deref());
+        let (url, key) = match (url, key) {
+            (Some(url), Ok(key)) if problems.is_empty() => (url, key),
+            (_, key) => {
+                key.err().into_iter().for_each(|problem| problems.add(problem.to_string()));
+                return Err(problems.into());
             }
-            return Err(problems.into());
         };
-        let allowed = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let allowed = colours_allowed();
         let coloured = |terminal: bool| match self.shown.color {
             When::Auto => allowed && terminal,
             When::Always => true,
@@ -215,7 +283,7 @@ impl TailOptions {
             scope: self.scope,
             past,
             url,
-            key: Token::parse(key.expose()).map_err(CliError::failed)?,
+            key,
             ca_file: self.server.ca_file.filter(|path| !path.as_os_str().is_empty()),
             form: self.shown.output,
             timestamps: self.shown.timestamps,
@@ -264,6 +332,10 @@ impl TailOptions {
         }))
     }
 
+    fn selects_beyond_namespace(&self) -> bool {
+        [&self.group, &self.pod, &self.container, &self.selector, &self.view].iter().any(|list| list.is_some())
+    }
+
     fn narrowest(&self, p: &mut Problems) -> View {
         if let Some(view) = &self.view {
             return View::parse(view).unwrap_or_else(|| {
@@ -281,7 +353,17 @@ impl TailOptions {
     }
 }
 
+impl ShownArgs {
+    fn is_given(&self) -> bool {
+        self.timestamps || self.output != Form::Text
+    }
+}
+
 impl PastArgs {
+    fn is_given(&self) -> bool {
+        self.tail.is_some() || self.since.is_some() || self.from_start || self.previous
+    }
+
     fn check(&self, p: &mut Problems, now: Time) -> Past {
         let since = self.since.as_deref().and_then(|text| match (duration::parse(text), text.parse()) {
             (Ok(ago), _) => Some(now.plus_nanos(-i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX))),
@@ -297,25 +379,6 @@ impl PastArgs {
         let usual = (self.since.is_none() && !self.from_start).then_some(USUAL_LINES);
         Past { lines: lines.or(usual), since, from_start: self.from_start, previous: self.previous }
     }
-}
-
-impl ServerArgs {
-    fn key_text(&self) -> Result<String, Problems> {
-        let read = match self.key_file.as_deref().filter(|path| !path.as_os_str().is_empty()) {
-            None => {
-                return std::env::var("WEIR_KEY").map_err(|_| Problems::one(format!("no key is given; {KEY_REMEDY}")));
-            }
-            Some(path) if path == Path::new("-") => read_key(std::io::stdin().lock()),
-            Some(path) => std::fs::File::open(path).and_then(read_key),
-        };
-        read.map_err(|error| Problems::one(format!("--key-file cannot be read: {error}; {KEY_REMEDY}")))
-    }
-}
-
-fn read_key(from: impl std::io::Read) -> std::io::Result<String> {
-    let mut text = String::new();
-    from.take(KEY_FILE_BYTES).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// The address of the session socket.
@@ -397,6 +460,28 @@ mod tests {
             past(&["--from-start", "--tail", "3"]),
             Past { lines: Some(3), from_start: true, ..Past::default() }
         );
+    }
+
+    #[test]
+    fn an_address_and_an_id_mean_an_upload_and_its_options_go_with_nothing_else() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, "a".repeat(40)).unwrap();
+        let plan = |arguments: &[&str]| {
+            let line = ["tail", "--key-file", key.to_str().unwrap()].into_iter().chain(arguments.iter().copied());
+            Line::try_parse_from(line).unwrap().tail.plan(NOW)
+        };
+        let told = |arguments: &[&str]| plan(arguments).map(|_| ()).unwrap_err().to_string();
+        let upload = plan(&["http://weir", "build 7", "--no-tail", "--offset", "3", "-n", "shop"]);
+        let Plan::Upload(FollowConfig { offset: 3, no_tail: true, .. }) = upload.unwrap() else { panic!("an upload") };
+        assert!(matches!(plan(&["a/b"]).unwrap(), Plan::Log(_)));
+        assert!(told(&["http://weir"]).contains("ID"));
+        assert!(told(&["http://weir", "a/b"]).contains("slashes"));
+        assert!(told(&["http://weir", "a", "--since", "5m"]).contains("byte for byte"));
+        assert!(told(&["a/b", "--no-tail"]).contains("weir tail URL ID"));
+        assert!(told(&["a/b", "c"]).contains("weir tail URL ID"));
+        assert!(told(&["http://me:secret@weir", "a"]).contains("without a user"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How lines and notes look.
+//! How lines look.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, BufWriter, StdoutLock, Write};
@@ -7,12 +7,12 @@ use anstyle::{AnsiColor, Style};
 
 use super::dialect::Heard;
 use super::options::Form;
+use crate::cli::notes::plain;
 use crate::record::Time;
 use crate::record::encode::push_str;
 
 /// Bytes that are gathered while more is ready.
 const GATHERED: usize = 64 * 1024;
-const DIM: Style = Style::new().dimmed();
 /// Colours that can be read on dark and on light.
 const COLOURS: [AnsiColor; 10] = [
     AnsiColor::Cyan,
@@ -111,26 +111,6 @@ fn colour_of(pod: &str) -> AnsiColor {
     COLOURS[(hasher.finish() % COLOURS.len() as u64) as usize]
 }
 
-/// What a server says of itself must not steer the terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// Says on stderr what happens.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Notes {
-    pub dim: bool,
-}
-
-impl Notes {
-    /// Says something. Where nobody listens, nothing is lost.
-    pub fn say(self, text: &str) {
-        let text = plain(text);
-        let mut err = io::stderr().lock();
-        let _ = if self.dim { writeln!(err, "{DIM}{text}{DIM:#}") } else { writeln!(err, "{text}") };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,10 +140,5 @@ mod tests {
         assert_eq!(json, expected);
         let coloured = printed(Form::Text, false, true);
         assert!(coloured.starts_with("\u{1b}[") && coloured.ends_with("\u{1b}[0m one \"line\"\n"), "{coloured:?}");
-    }
-
-    #[test]
-    fn a_name_cannot_steer_the_terminal() {
-        assert_eq!(plain("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
     }
 }

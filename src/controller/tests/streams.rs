@@ -67,7 +67,7 @@ impl House {
 /// Alarms whose receivers' secrets are read through `client`, and which reach the public services alone.
 pub(super) fn alarms(client: &kube::Client) -> Arc<Alarms> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = ReceiversConfig::new(Reach::public_and(|_, _| false));
+    let config = ReceiversConfig::new(Reach::public_and(vec![]));
     let (metrics, tracker, cancel) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
     let secrets = Arc::new(ClusterSecrets::new(client.clone()));
     Alarms::new("weir-0", Receivers::new(config, secrets, metrics, tracker, cancel).unwrap())
@@ -148,11 +148,12 @@ async fn an_invalid_one_is_withdrawn_and_says_everything_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn what_a_source_cannot_do_yet_is_refused() {
+async fn what_a_source_cannot_do_is_refused() {
     let mut house = House::new();
-    let push = carts(|object| object["spec"]["source"] = json!({"push": {"framing": "Lines"}}));
-    let (_, calls) = house.reconcile(&push, [WriteStatus, Publish("NotImplemented")]).await;
-    assert_eq!(calls[0].condition("Validated"), ("False", "NotImplemented"));
+    let push = carts(|object| object["spec"] = json!({"source": {"push": {}}, "filter": {"include": ["a"]}}));
+    let (_, calls) = house.reconcile(&push, [WriteStatus, Publish("Invalid")]).await;
+    assert_eq!(calls[0].condition("Validated"), ("False", "Invalid"));
+    assert!(calls[0].message("Ready").contains("framing"), "{}", calls[0].message("Ready"));
     assert!(!house.is_at_work());
 }
 

@@ -21,7 +21,10 @@ use super::super::services::Services;
 use super::super::sse::InSync;
 use super::pass::Pass;
 use super::range::{self, Part};
-use super::{ID, METADATA, OFFSET, SIZE, STATE, authorise, encoded, invalid, may, name_of, unknown, uploads};
+use super::{
+    GENERATION, ID, METADATA, OFFSET, REASON, SIZE, STATE, authorise, encoded, generation_of, invalid, may, name_of,
+    unknown, uploads,
+};
 use crate::access::{ConnectionPermit, Key, StreamPermit};
 use crate::api::Scope;
 use crate::source::push::{Policy, Upload, UploadId};
@@ -134,9 +137,13 @@ fn framed(upload: &Upload, extent: Extent, told: &Told, mut response: Response) 
         HeaderValue::try_from(value).ok().and_then(|value| headers.insert(name, value));
     };
     put(ID, encoded(&upload.name.name));
+    put(GENERATION, generation_of(upload));
     put(STATE, extent.state.as_str().to_owned());
     put(SIZE, extent.len.to_string());
     put(OFFSET, told.from.to_string());
+    if let Some(reason) = upload.lost() {
+        put(REASON, reason);
+    }
     if let Some(metadata) = &upload.metadata {
         put(METADATA, metadata.as_str().to_owned());
     }

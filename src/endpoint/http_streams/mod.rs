@@ -42,6 +42,8 @@ const METADATA: HeaderName = HeaderName::from_static("x-stream-metadata");
 const REPLACED: HeaderName = HeaderName::from_static("x-stream-replaced");
 const OFFSET: HeaderName = HeaderName::from_static("x-stream-offset");
 const SIZE: HeaderName = HeaderName::from_static("x-stream-size");
+const GENERATION: HeaderName = HeaderName::from_static("x-stream-generation");
+const REASON: HeaderName = HeaderName::from_static("x-stream-reason");
 const STATE: HeaderName = HeaderName::from_static("x-stream-state");
 
 /// The body of a request, as it comes.
@@ -147,10 +149,16 @@ impl From<UploadError> for Problem {
                 Self::with_status(StatusCode::CONFLICT, text).header(OFFSET, HeaderValue::from(len))
             }
             UploadError::NotFound(_) => Self::with_status(StatusCode::NOT_FOUND, text),
+            UploadError::Replaced(_) => Self::with_status(StatusCode::PRECONDITION_FAILED, text),
             UploadError::Disk(_) => Self::with_status(StatusCode::INSUFFICIENT_STORAGE, text),
             error => Self::new(error.category(), text),
         }
     }
+}
+
+/// What tells an upload from others of its name, as it stands in a header.
+fn generation_of(upload: &Upload) -> String {
+    format!("{:016x}", upload.generation)
 }
 
 /// An id as it stands in a path and in a header: what is not unreserved there is percent-encoded.

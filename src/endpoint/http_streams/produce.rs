@@ -24,7 +24,10 @@ use super::super::reply::{Problem, secure};
 use super::super::services::Services;
 use super::super::sse::InSync;
 use super::pass::Pass;
-use super::{ID, Incoming, METADATA, OFFSET, REPLACED, authorise, encoded, invalid, may, name_of, uploads};
+use super::{
+    GENERATION, ID, Incoming, METADATA, OFFSET, REPLACED, authorise, encoded, generation_of, invalid, may, name_of,
+    uploads,
+};
 use crate::access::{ConnectionPermit, Denied, StreamPermit};
 use crate::api::Scope;
 use crate::source::push::{Begun, Metadata, UploadError, UploadId};
@@ -46,7 +49,7 @@ const REFUSED: (usize, Duration) = (1024 * 1024, Duration::from_secs(2));
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     New { force: bool },
-    Append { offset: Option<u64> },
+    Append { offset: Option<u64>, generation: Option<u64> },
 }
 
 /// What a producer asks for.
@@ -108,11 +111,13 @@ fn admit(services: &Arc<Services>, id: Option<UploadId>, asked: &Ask) -> Result<
     let metadata = metadata.map_err(|error| invalid(format!("X-Stream-Metadata: {error}")))?;
     let (force, append) = (flag(asked, "force")?, flag(asked, "append")?);
     let offset = asked.bytes(OFFSET.as_str()).map(number).transpose()?;
+    let generation = asked.bytes(GENERATION.as_str()).map(generation).transpose()?;
     let mode = match (append, offset) {
         (true, _) if force => return Err(invalid("force and append exclude each other; send one of them")),
         (true, _) if fresh => return Err(invalid("append needs the ID of the stream: POST /stream/ID?append=true")),
-        (true, offset) => Mode::Append { offset },
+        (true, offset) => Mode::Append { offset, generation },
         (false, Some(_)) => return Err(invalid("X-Stream-Offset goes with append=true")),
+        (false, None) if generation.is_some() => return Err(invalid("X-Stream-Generation goes with append=true")),
         (false, None) => Mode::New { force },
     };
     let length = asked.bytes(CONTENT_LENGTH.as_str()).map(number).transpose()?;
@@ -142,6 +147,12 @@ fn number(text: &[u8]) -> Result<u64, Problem> {
     text.and_then(|text| text.parse().ok()).ok_or_else(|| invalid("an offset or length is not a whole number of bytes"))
 }
 
+fn generation(text: &[u8]) -> Result<u64, Problem> {
+    let text = str::from_utf8(text).ok().filter(|text| text.len() == 16);
+    let read = text.and_then(|text| u64::from_str_radix(text, 16).ok());
+    read.ok_or_else(|| invalid("X-Stream-Generation is not one that was told"))
+}
+
 /// Runs the upload in a task of its own, which ends it properly whatever becomes of the connection.
 async fn start(
     services: Arc<Services>,
@@ -167,14 +178,14 @@ async fn start(
                 let _ = begun_sender.send(Err(error));
             }
             Ok((begun, skip)) => {
-                let _ = begun_sender.send(Ok((begun.len, begun.replaced)));
+                let _ = begun_sender.send(Ok((begun.len, begun.replaced, generation_of(&begun.upload))));
                 let _ = done_sender.send(run(&services, begun, skip, pass, body, first_sender).await);
             }
         }
     };
     drain.spawn(upload);
     let away = || Problem::new(crate::telemetry::Category::Unavailable, "Weir is shutting down");
-    let (len, replaced) = begun.await.map_err(|_| away())??;
+    let (len, replaced, generation) = begun.await.map_err(|_| away())??;
     if expects {
         // Once the answer has begun, the client is not told to go on any more: it must have been before.
         let _ = timeout(CONTINUED, first).await;
@@ -193,6 +204,7 @@ async fn start(
     let location = HeaderValue::try_from(format!("/stream/{id}")).ok();
     location.and_then(|location| headers.insert(LOCATION, location));
     HeaderValue::try_from(id).ok().and_then(|id| headers.insert(ID, id));
+    HeaderValue::try_from(generation).ok().and_then(|generation| headers.insert(GENERATION, generation));
     if replaced {
         headers.insert(REPLACED, HeaderValue::from_static("true"));
     }
@@ -207,7 +219,9 @@ async fn begin(services: &Services, wish: Wish) -> Result<(Begun, u64), Problem>
     let uploads = uploads(services);
     let (begun, offset) = match wish.mode {
         Mode::New { force } => (uploads.begin(&wish.name, wish.metadata, force).await?, None),
-        Mode::Append { offset } => (uploads.resume(&wish.name, wish.metadata, offset).await?, offset),
+        Mode::Append { offset, generation } => {
+            (uploads.resume(&wish.name, wish.metadata, offset, generation).await?, offset)
+        }
     };
     tracing::debug!(stream = %wish.name, length = ?wish.length, len = begun.len, "An upload begins");
     let skip = begun.len - offset.unwrap_or(begun.len).min(begun.len);
@@ -284,7 +298,10 @@ async fn store(
                 if let Some(most) = begun.policy.most.filter(|most| len > *most) {
                     return Err(Lost::TooLong(most));
                 }
-                counted.inc_by(bytes.len() as u64);
+                // What becomes records is counted as such.
+                if begun.policy.records.is_none() {
+                    counted.inc_by(bytes.len() as u64);
+                }
                 append(begun, bytes, stall).await?;
                 unsettled = true;
                 if !whole {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Config, MOST_ITEMS, schema};
+use crate::api::duration::LONGEST;
 use crate::api::pattern::NamePattern;
 use crate::api::source::HttpMode;
 use crate::manifest::place::{Place, Placed};
@@ -14,6 +15,10 @@ use crate::manifest::tree::Node;
 const USUAL_DELAY: Duration = Duration::from_secs(5);
 const SHORTEST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(3600);
+/// The silence after which a sender is disconnected where nothing is said, as the schema of the objects has it.
+const USUAL_IDLE: Duration = Duration::from_secs(3600);
+/// The shortest silence after which a sender is disconnected, as the schema of the objects has it.
+const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 /// Longest path, as the schema of the objects has it.
 const MOST_PATH: usize = 1024;
 /// Longest address, as the schema of the objects has it.
@@ -34,6 +39,8 @@ pub struct StreamInput {
     pub headers: Vec<(String, Text)>,
     /// The wait before it is made again.
     pub reconnect_delay: Duration,
+    /// After how long a silence a sender is disconnected.
+    pub idle_timeout: Duration,
 }
 
 /// How a connection is read.
@@ -128,6 +135,8 @@ fn stream(reading: &mut Reading<'_>, at: usize, node: &Node) -> Option<StreamInp
     let delay = table.get("reconnect_delay");
     let delay = delay
         .and_then(|node| reading.seconds(node, &format!("{what}.reconnect_delay"), SHORTEST_DELAY..=LONGEST_DELAY));
+    let idle = table.get("idle_timeout");
+    let idle = idle.and_then(|node| reading.seconds(node, &format!("{what}.idle_timeout"), SHORTEST_IDLE..=LONGEST));
     let (kind, url) = (kind?, url?);
     match kind {
         Kind::WebSocket => check_url(reading, &url, &what, &["ws", "wss"]),
@@ -136,7 +145,8 @@ fn stream(reading: &mut Reading<'_>, at: usize, node: &Node) -> Option<StreamInp
     }
     let kind = exact_kind(reading, table, &what, kind)?;
     let (headers, reconnect_delay) = (headers.unwrap_or_default(), delay.unwrap_or(USUAL_DELAY));
-    Some(StreamInput { place: table.place, name, kind, url, headers, reconnect_delay })
+    let idle_timeout = idle.unwrap_or(USUAL_IDLE);
+    Some(StreamInput { place: table.place, name, kind, url, headers, reconnect_delay, idle_timeout })
 }
 
 /// The kind, with what only that kind has.
@@ -152,6 +162,7 @@ fn exact_kind(reading: &mut Reading<'_>, table: Table<'_>, what: &str, kind: Kin
     }
     if !matches!(kind, Kind::Tcp) {
         only(reading, "listen", "tcp");
+        only(reading, "idle_timeout", "tcp");
     }
     Some(match kind {
         Kind::WebSocket => StreamKind::WebSocket,

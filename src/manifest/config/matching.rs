@@ -5,7 +5,7 @@ use std::ops::Range;
 use regex::bytes::Regex;
 
 use super::rules::{Matcher, Rule};
-use crate::api::pattern::compile_text;
+use crate::api::pattern::{NamePattern, compile_text};
 use crate::manifest::paths;
 
 /// The rules that concern one source.
@@ -19,7 +19,7 @@ pub struct LineRules<'c> {
 pub enum Source<'s> {
     /// A file, by its absolute path, and the path or glob of the config file that covers it.
     File(&'s str, Option<&'s str>),
-    /// A container.
+    /// A container, by its own name.
     Container(&'s str),
 }
 
@@ -41,7 +41,10 @@ impl<'c> LineRules<'c> {
                 .files
                 .iter()
                 .any(|file| input == Some(file.value.as_str()) || paths::covers(&absolute(&file.value), path)),
-            (Some(only), Source::Container(name)) => only.containers.iter().any(|container| container.value == name),
+            (Some(only), Source::Container(name)) => only
+                .containers
+                .iter()
+                .any(|input| NamePattern::parse(&input.value).is_ok_and(|pattern| pattern.matches(name))),
         };
         let compiled = |rule: &'c Rule| {
             let pattern = match &rule.matcher {
@@ -94,12 +97,12 @@ mod tests {
     use crate::manifest::variables::Variables;
 
     const FILE: &str = r#"
-inputs: {files: [/a/*.log, /b.log], containers: [web]}
+inputs: {files: [/a/*.log, /b.log], containers: ['web.*']}
 alerts: {out: {type: stdout}}
 rules:
   - {name: any, text: ERR, alert: out}
   - {name: more, pattern: "RR.?R", alert: out, sources: {files: ["/a/*.log"]}}
-  - {name: web, pattern: "^e*", alert: out, sources: {containers: [web]}}
+  - {name: web, pattern: "^e*", alert: out, sources: {containers: ['web.*']}}
 "#;
 
     #[test]
@@ -111,7 +114,8 @@ rules:
         assert_eq!((found.rules, found.ranges), (vec!["any", "more"], vec![3..8, 13..16]));
         assert!(one.matches(b"nothing").rules.is_empty());
         assert_eq!(of(Source::File("/b.log", Some("/b.log"))).len(), 1);
-        let web = of(Source::Container("web")).matches(b"x");
+        assert_eq!(of(Source::Container("db")).len(), 1);
+        let web = of(Source::Container("web-1")).matches(b"x");
         assert_eq!((web.rules, web.ranges), (vec!["web"], vec![]));
     }
 }

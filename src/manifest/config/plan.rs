@@ -214,7 +214,8 @@ fn connection(stream: &StreamInput, name: &str, secrets: &mut Draft) -> SourceSp
         StreamKind::Tcp | StreamKind::TcpListen => {
             let (tls, address) = tcp_address(&url);
             let (address, listen) = (address.to_owned(), stream.kind == StreamKind::TcpListen);
-            let source = TcpSource { address, tls, listen, reconnect_delay, max_line_bytes };
+            let idle_timeout = DurationText::from(stream.idle_timeout);
+            let source = TcpSource { address, tls, listen, idle_timeout, reconnect_delay, max_line_bytes };
             SourceSpec { tcp: Some(source), ..SourceSpec::default() }
         }
     }

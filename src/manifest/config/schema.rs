@@ -21,8 +21,10 @@ pub const IDENTITY: Section = section("identity", &["name"]);
 /// What is read.
 pub const INPUTS: Section = section("inputs", &["files", "containers", "streams"]);
 /// A connection.
-pub const STREAM: Section =
-    section("inputs.streams[]", &["name", "type", "url", "headers", "reconnect_delay", "mode", "listen"]);
+pub const STREAM: Section = section(
+    "inputs.streams[]",
+    &["name", "type", "url", "headers", "reconnect_delay", "mode", "listen", "idle_timeout"],
+);
 /// A rule.
 pub const RULE: Section =
     section("rules[]", &["name", "text", "pattern", "alert", "cooldown", "threshold", "sources", "message"]);

@@ -1,14 +1,18 @@
 //! What a config file comes to, and every way in which one can be wrong.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::FutureExt as _;
 use secrecy::ExposeSecret as _;
 
 use super::plan::{Plan, Surroundings, plan};
 use super::*;
-use crate::api::SecretReader as _;
+use crate::api::{FilterSpec, SecretReader as _};
 use crate::manifest::held::HeldSecrets;
+use crate::source::remote::{Remote, RemoteSpec};
+use crate::source::{Outside, OutsidePolicy};
+use crate::telemetry::Metrics;
 
 fn variables() -> Variables {
     Variables::of([("SLACK", "https://hooks.example/T0/secret-path"), ("TOKEN", "s3cr3t"), ("HOST", "web-1")])
@@ -129,6 +133,29 @@ fn reading_the_same_again_gives_the_same_and_a_new_secret_changes_its_spec_alone
     assert_eq!(changed.len(), 1);
     assert_eq!((changed[0].0.uid.as_str(), changed[0].0.name.name.as_str()), (changed[0].1.uid.as_str(), "orders"));
     assert_eq!(third.receivers, first.receivers);
+}
+
+#[rstest::rstest]
+#[case::bare("logs.example:514", "logs.example:514", false)]
+#[case::tcp("tcp://logs.example:514", "logs.example:514", false)]
+#[case::slash("tcp://logs.example:514/", "logs.example:514", false)]
+#[case::tls("tls://logs.example:6514", "logs.example:6514", true)]
+#[case::v4("10.0.0.7:514", "10.0.0.7:514", false)]
+#[case::v6("[fd00::1]:514", "[fd00::1]:514", false)]
+#[case::v6_tls("tls://[fd00::1]:6514/", "[fd00::1]:6514", true)]
+#[case::variable("tcp://${HOST}:514", "web-1:514", false)]
+fn an_address_of_tcp_may_be_bare_or_have_a_scheme(#[case] url: &str, #[case] address: &str, #[case] tls: bool) {
+    let text = format!("inputs: {{streams: [{{type: tcp, url: '{url}'}}]}}\n");
+    let (plan, findings) = planned(&text, &HeldSecrets::new());
+    assert!(findings.is_empty(), "{findings:?}");
+    let tcp = plan.streams[0].spec.source.tcp.as_ref().unwrap();
+    assert_eq!((tcp.address.as_str(), tcp.tls, tcp.listen), (address, tls, false));
+    Remote::new(RemoteSpec::Tcp(tcp), &FilterSpec::default(), &open(), None).unwrap();
+}
+
+/// A world in which everything may be reached.
+fn open() -> Outside {
+    Outside { policy: Arc::new(OutsidePolicy::open(None)), ..Outside::closed(Metrics::new()) }
 }
 
 /// A file that is right but for what stands in these sections.

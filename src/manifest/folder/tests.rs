@@ -11,17 +11,20 @@ use super::*;
 use crate::access::KeyRing;
 use crate::api::NoSecrets;
 use crate::api::condition::reason;
-use crate::manifest::owner::Keys as _;
+use crate::manifest::owner::{FileOwner, Keys};
 use crate::record::Time;
 use crate::rule::{Reach, Receivers, ReceiversConfig};
 use crate::source::push::{Uploads, UploadsConfig};
-use crate::source::{Outside, Sources};
+use crate::source::{Outside, OutsidePolicy, Sources};
 use crate::stream::Catalogue;
 use crate::telemetry::Metrics;
-use crate::worker::{Alarms, Declared, Supervisor, SupervisorConfig};
+use crate::worker::{
+    Alarms, Command, Declared, Happened, ObjectOwner as _, Order, OwnerError, Supervisor, SupervisorConfig,
+};
 
 struct Bench {
     home: tempfile::TempDir,
+    declared: Arc<Declared>,
     keeper: Arc<Keeper>,
     ring: Arc<KeyRing>,
     keys: Arc<FolderKeys>,
@@ -31,13 +34,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(OutsidePolicy::closed())
+    }
+
+    fn with(policy: OutsidePolicy) -> Self {
         let home = tempfile::tempdir().unwrap();
         let manifests = home.path().join("manifests");
         std::fs::create_dir_all(&manifests).unwrap();
         let (metrics, tracker, cancel) = (Metrics::new(), TaskTracker::new(), CancellationToken::new());
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let outside = Outside::closed(Arc::clone(&metrics));
+        let outside = Outside { policy: Arc::new(policy), ..Outside::closed(Arc::clone(&metrics)) };
         let uploads = Uploads::new(UploadsConfig::default(), Arc::clone(&metrics), tracker.clone(), cancel.clone());
         let sources = Sources { pods: None, metrics: None, outside, uploads: uploads.unwrap() };
         let config = ReceiversConfig::new(Reach::everything());
@@ -47,11 +54,11 @@ impl Bench {
         let supervisor =
             Supervisor::new(sources, SupervisorConfig::default(), metrics, tracker.clone(), cancel.clone());
         let declared = Declared::new(supervisor, Arc::new(Catalogue::default()), tracker);
-        let keeper = Keeper::new(declared, alarms);
+        let keeper = Keeper::new(Arc::clone(&declared), alarms);
         let (ring, secrets) = (KeyRing::new(), Arc::new(FolderSecrets::below(&home.path().join("secrets"))));
         let keys = FolderKeys::new(&home.path().join("state"), secrets, Arc::clone(&ring));
         let folder = Folder::new(&manifests, Arc::clone(&keys));
-        Self { home, keeper, ring, keys, folder, cancel }
+        Self { home, declared, keeper, ring, keys, folder, cancel }
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -217,4 +224,57 @@ fn the_examples_of_the_cluster_are_read_from_a_folder_too() {
             assert!(findings.usable(), "{:?}", findings.sorted());
         }
     }
+}
+
+#[tokio::test]
+async fn commands_take_effect_at_once_and_outlive_another_look_at_the_file() {
+    let bench = Bench::new();
+    let text =
+        "apiVersion: weir.dev/v1alpha1\nkind: StreamSubscription\nmetadata: {name: s}\nspec: {source: {push: {}}}\n";
+    bench.write("s.yaml", text);
+    assert_eq!(bench.take_up(), Vec::<String>::new());
+    let (declared, found) = (&bench.declared, bench.declared.list().remove(0));
+    let give = |uid: &str, command: Command| {
+        let (stream, uid) = (found.name.clone(), uid.to_owned());
+        bench.keeper.command(&Order { stream, uid, command, by: "test".into() })
+    };
+    let epoch = || declared.catalogue().locate(&found.name).map(|located| located.stream.epoch());
+    let mut news = declared.news();
+    give(&found.uid, Command::Destroy).unwrap();
+    assert!(declared.observe(&found.name).is_none() && bench.take_up().is_empty());
+    assert!(declared.observe(&found.name).is_none(), "the file is as it was, and the command counts more");
+    assert_eq!(declared.known(&found.uid).unwrap().stream, found.name);
+    give(&found.uid, Command::Deploy).unwrap();
+    let first = epoch().unwrap();
+    give(&found.uid, Command::Deploy).unwrap();
+    assert!(epoch().unwrap() > first, "what runs already is started anew");
+    give(&found.uid, Command::Stop("push".into())).unwrap();
+    assert_eq!(epoch(), None, "its only node is stopped");
+    give(&found.uid, Command::Start("push".into())).unwrap();
+    assert!(epoch().is_some());
+    assert!(matches!(give("another", Command::Destroy), Err(OwnerError::NotFound(_))));
+    let told = std::iter::from_fn(|| news.try_recv().ok());
+    let told = told.filter_map(|news| match &news.what {
+        Happened::Condition { standing, .. } => Some(standing.reason),
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [reason::SUSPENDED, reason::READY, reason::SUSPENDED, reason::READY]);
+    bench.cancel.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_has_no_effect_in_time_is_answered_with_that() {
+    let bench = Bench::with(OutsidePolicy::open(Some("/nowhere/docker.sock".into())));
+    let text = "apiVersion: weir.dev/v1alpha1\nkind: StreamSubscription\nmetadata: {name: s}\n\
+        spec: {source: {containers: {names: [web]}}}\n";
+    bench.write("s.yaml", text);
+    assert_eq!(bench.take_up(), Vec::<String>::new());
+    let found = bench.declared.list().remove(0);
+    let owner = FileOwner::new(Arc::clone(&bench.keeper), Arc::clone(&bench.keys) as Arc<dyn Keys>);
+    let order = |command| Order { stream: found.name.clone(), uid: found.uid.clone(), command, by: "test".into() };
+    let error = owner.command(&order(Command::Deploy)).await.unwrap_err();
+    assert!(matches!(error, OwnerError::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("had no effect within 20s"), "{error}");
+    owner.command(&order(Command::Destroy)).await.unwrap();
 }

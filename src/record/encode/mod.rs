@@ -33,15 +33,17 @@ pub enum Wire {
     ClassicTimed,
     /// One JSON object a line, complete: SSE, `weir tail`.
     Json,
+    /// The text of each line as a JSON string: Socket.IO.
+    Text,
 }
 
 impl Wire {
     /// How many formats there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// Whether messages of this format begin with [`prefix`].
     pub fn has_prefix(self) -> bool {
-        self != Self::Json
+        !matches!(self, Self::Json | Self::Text)
     }
 
     fn timed(self) -> bool {
@@ -88,7 +90,7 @@ pub fn prefix(wire: Wire, channel: &str, instance: &str) -> Vec<u8> {
         }
         Wire::Channel3 | Wire::Channel3Timed => (br#"{"channel":"#, br#","type":"data","instance":"#),
         Wire::Classic | Wire::ClassicTimed => (br#"{"type":"#, br#","instance":"#),
-        Wire::Json => return out,
+        Wire::Json | Wire::Text => return out,
     };
     out.extend_from_slice(before);
     push_str(&mut out, channel);
@@ -101,6 +103,7 @@ pub fn prefix(wire: Wire, channel: &str, instance: &str) -> Vec<u8> {
 pub(super) fn batch(batch: &Batch, wire: Wire) -> Encoded {
     match wire {
         Wire::Channel4 => together(batch),
+        Wire::Text => texts(batch),
         _ => line_by_line(batch, wire),
     }
 }
@@ -117,6 +120,19 @@ fn together(batch: &Batch) -> Encoded {
     }
     out.extend_from_slice(b"\"}");
     let ends = vec![out.len() as u32];
+    Encoded { bytes: out.into(), ends }
+}
+
+/// Each line's text by itself.
+fn texts(batch: &Batch) -> Encoded {
+    let mut out = Vec::with_capacity(batch.text_len() + batch.len() * 4);
+    let mut ends = Vec::with_capacity(batch.len());
+    for line in batch.lines() {
+        out.push(b'"');
+        push_line(&mut out, batch, line);
+        out.push(b'"');
+        ends.push(out.len() as u32);
+    }
     Encoded { bytes: out.into(), ends }
 }
 

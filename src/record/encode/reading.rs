@@ -8,7 +8,7 @@ pub fn reading(reading: &Reading, wire: Wire, time: Time) -> Encoded {
     match wire {
         Wire::Classic | Wire::ClassicTimed => asset_by_asset(reading, time),
         Wire::Channel4 | Wire::Channel4Timed | Wire::Channel3 | Wire::Channel3Timed => channel(reading, wire, time),
-        Wire::Json => json(reading, time),
+        Wire::Json | Wire::Text => json(reading, time),
     }
 }
 

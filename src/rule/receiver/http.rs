@@ -32,7 +32,10 @@ impl HttpClient {
     /// A client that reaches what `reach` allows, and trusts these certificates besides those of the system.
     pub(crate) fn new(reach: Reach, roots: &[u8]) -> Result<Self, StartError> {
         let roots = reqwest::Certificate::from_pem_bundle(roots).map_err(|_| StartError::Certificate)?;
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        // A proxy would resolve names by itself, past what may be reached.
+        let builder = if reach.is_limited() { builder.no_proxy() } else { builder };
+        let client = builder
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
             // A redirect could lead to where nothing may be sent.
             .redirect(Policy::none())

@@ -100,14 +100,19 @@ impl Secrets {
     }
 }
 
+/// The secrets of a receiver that are addresses to post to.
+pub(super) fn address_refs(spec: &AlertReceiverSpec) -> Vec<&SecretKeyRef> {
+    let webhook = spec.webhook.iter().filter_map(|webhook| webhook.url_secret_ref.as_ref());
+    webhook.chain(spec.slack.iter().chain(&spec.discord).map(|chat| &chat.url_secret_ref)).collect()
+}
+
 /// All secrets that a receiver needs.
-pub(super) fn secret_refs(spec: &AlertReceiverSpec) -> Vec<&SecretKeyRef> {
-    let mut refs = Vec::new();
+pub fn secret_refs(spec: &AlertReceiverSpec) -> Vec<&SecretKeyRef> {
+    let mut refs = address_refs(spec);
     if let Some(webhook) = &spec.webhook {
         refs.extend(webhook.headers.iter().filter_map(|header| header.value_from.as_ref()));
-        refs.extend(webhook.url_secret_ref.iter().chain(&webhook.signing_secret_ref));
+        refs.extend(&webhook.signing_secret_ref);
     }
-    refs.extend(spec.slack.iter().chain(&spec.discord).map(|chat| &chat.url_secret_ref));
     refs.extend(spec.telegram.iter().map(|telegram| &telegram.bot_token_secret_ref));
     refs.extend(spec.pager_duty.iter().map(|pager_duty| &pager_duty.routing_key_secret_ref));
     refs.extend(spec.ntfy.iter().filter_map(|ntfy| ntfy.token_secret_ref.as_ref()));
@@ -187,7 +192,12 @@ fn no_address() -> Failure {
     Failure::Invalid("the address is none that begins with `http://` or `https://`".to_owned())
 }
 
-/// The servers that a spec names openly; those that stand in Secrets are looked at when they are read.
+/// The server to which an address leads that stands in a Secret.
+pub(super) fn place_in(secret: &SecretString) -> Result<Place, Failure> {
+    Place::of(&address(secret.expose_secret().trim())?)
+}
+
+/// The servers that a spec names openly. What stands in Secrets is for [`place_in`].
 pub(super) fn places(spec: &AlertReceiverSpec) -> Result<Vec<Place>, Failure> {
     let urls = [
         spec.webhook.as_ref().and_then(|webhook| webhook.url.as_deref()),

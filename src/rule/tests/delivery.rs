@@ -16,7 +16,7 @@ use crate::telemetry::{AlertKind, AlertOutcome};
 
 const OPS: &str = "ops";
 
-fn ops() -> ReceiverName {
+pub(super) fn ops() -> ReceiverName {
     ReceiverName::new("shop", OPS)
 }
 
@@ -28,7 +28,7 @@ fn on_its_way(cooldown: Duration) -> (Arc<Mutex<Ledger>>, Arc<str>, u64) {
     (Arc::new(Mutex::new(ledger)), source, number)
 }
 
-fn delivery(message: &str) -> Delivery {
+pub(super) fn delivery(message: &str) -> Delivery {
     let (ledger, source, number) = on_its_way(Duration::ZERO);
     Delivery {
         alert: Arc::new(alert(message)),
@@ -37,12 +37,12 @@ fn delivery(message: &str) -> Delivery {
     }
 }
 
-fn webhook(server: &MockServer) -> Value {
+pub(super) fn webhook(server: &MockServer) -> Value {
     json!({"webhook": {"url": format!("{}/hook", server.uri())}})
 }
 
 /// Answers these in turn, the last one for ever.
-async fn answering(answers: impl IntoIterator<Item = ResponseTemplate>) -> MockServer {
+pub(super) async fn answering(answers: impl IntoIterator<Item = ResponseTemplate>) -> MockServer {
     let server = MockServer::start().await;
     let answers: Vec<_> = answers.into_iter().collect();
     let last = answers.len() - 1;
@@ -210,7 +210,7 @@ async fn a_cooldown_begins_with_the_delivery_and_a_failed_one_begins_none() {
 #[tokio::test]
 async fn in_a_cluster_nothing_is_sent_to_this_machine_and_no_address_is_shown() {
     let server = answering([ResponseTemplate::new(200)]).await;
-    let office = Office::open(ReceiversConfig { reach: Reach::public_and(|_, _| false), ..quick() });
+    let office = Office::open(ReceiversConfig { reach: Reach::public_and(vec![]), ..quick() });
     let spec = receiver(webhook(&server));
     let refused = office.receivers.check("shop", &spec).await.unwrap_err().to_string();
     assert!(refused.contains("--alert-hosts") && !refused.contains("127.0.0.1"), "{refused}");

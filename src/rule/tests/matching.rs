@@ -30,6 +30,93 @@ fn a_text_is_no_pattern_and_both_are_case_sensitive_and_not_anchored() {
     assert_eq!(matching(&[], b"end"), Vec::<usize>::new());
 }
 
+/// Patterns that could spoil their neighbours once all are looked for together: names of groups, classes that hold what looks
+/// like a group, flags, comments, alternatives, anchors, bytes.
+const NEIGHBOURS: [&str; 20] = [
+    r"a(?<n>b+)c",
+    r"x(?P<n>y)|(?<m>z)w",
+    r"[](?<n>]q",
+    r"[^](?<n>]k",
+    r"[[:alpha:](?<]{3}!",
+    r"\(?<n>",
+    r"\[(?<n>\d)",
+    r"(?i)upper",
+    r"(?x) s p a c e",
+    r"(?x) no # (?<n> te",
+    r"one|two|",
+    r"^begin",
+    r"end$",
+    r"#",
+    r"[[(?<]&&[^<]]!",
+    r"\\(?P<n>s)",
+    "(?x) ( ?<n> tall ) [ \\# ]",
+    "(?x) com # (?<n>\n ment",
+    r"(?x: ti\ me ) (?i:OF)",
+    r"(?-u:\xff(?<n>[^\xfe]))",
+];
+
+#[test]
+fn patterns_that_are_looked_for_together_match_as_they_do_alone() {
+    let lines = [
+        "",
+        "abbc",
+        "xy",
+        "zw",
+        "]q",
+        "<q",
+        "(q",
+        "?k",
+        "ak",
+        "ab(!",
+        "<<<!",
+        "<n>",
+        "(<n>",
+        "n>",
+        "[7",
+        "UPPER",
+        "space",
+        "no",
+        "no te",
+        "one",
+        "tw",
+        "begin",
+        "the begin",
+        "end",
+        "end of it",
+        "#",
+        "q",
+        "k",
+        "7",
+        "?!",
+        "<!",
+        r"\s",
+        "tall#",
+        "tall ",
+        "comment",
+        "com # ment",
+        "ti me of",
+        "time of",
+    ];
+    let rules: Vec<_> = NEIGHBOURS.iter().enumerate().map(|(at, pattern)| numbered(at, pattern)).collect();
+    // Each with each other, so that one that cannot be joined does not hide the others.
+    for (first, one) in rules.iter().enumerate() {
+        for (second, other) in rules.iter().enumerate() {
+            let set = RuleSet::compile(&[one.clone(), other.clone()]).unwrap();
+            for line in lines {
+                let alone = |at: usize| compile_text(NEIGHBOURS[at]).unwrap().is_match(line.as_bytes());
+                let expected: Vec<_> = [first, second].iter().map(|at| alone(*at)).collect();
+                let found = set.matches(line.as_bytes());
+                let found: Vec<_> = (0..2).map(|at| found.as_ref().is_some_and(|found| found.matched(at))).collect();
+                assert_eq!(found, expected, "{} and {} in {line:?}", NEIGHBOURS[first], NEIGHBOURS[second]);
+            }
+        }
+    }
+}
+
+fn numbered(at: usize, pattern: &str) -> RuleSpec {
+    rule(json!({"name": format!("rule-{at}"), "pattern": pattern}))
+}
+
 #[test]
 fn bytes_that_are_no_text_match_like_others() {
     assert_eq!(matching(&[rule(json!({"text": "oops"}))], b"\xff\xfe oops \xc3"), [0]);
@@ -78,7 +165,55 @@ fn what_cannot_be_used_says_which_rule_and_why() {
     assert_eq!(RuleSet::compile(&big).unwrap_err(), RuleError::TooBig);
 }
 
+/// Patterns with all that has a meaning of its own, in and out of groups that are named alike.
+fn nested_pattern() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "a",
+        "b",
+        r"\#",
+        r"\ ",
+        r"\(",
+        "(?:)",
+        "[ab#]",
+        "[^a]",
+        "[](?<n>]",
+        r"[a&&[^\]]]",
+        ".",
+        "^",
+        "$",
+        r"\b",
+        "(?i)",
+        "(?x)",
+        "(?-x)",
+    ]);
+    leaf.prop_map(str::to_owned).prop_recursive(4, 24, 3, |inner| {
+        let group =
+            prop::sample::select(vec!["(", "(?<n>", "(?P<n>", "(?<m>", "(?:", "(?i:", "(?x: ", "(?x: # (?<n> \n "]);
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("{one}{other}")),
+            (group.clone(), inner.clone(), prop::sample::select(vec!["", "?", "*", "{2}", "+?"]))
+                .prop_map(|(open, inner, repeat)| format!("{open}{inner}){repeat}")),
+            (group, inner.clone(), inner).prop_map(|(open, one, other)| format!("{open}{one}|{other})")),
+        ]
+    })
+}
+
 proptest! {
+    /// The same of patterns in which groups are named, nested and commented.
+    #[test]
+    fn nested_patterns_that_are_matched_together_match_as_each_alone(
+        patterns in prop::collection::vec(nested_pattern(), 1..6),
+        lines in prop::collection::vec("[abAB# (\\]\n]{0,6}", 1..8),
+    ) {
+        let good: Vec<_> = patterns.iter().filter_map(|pattern| Some((pattern, compile_text(pattern).ok()?))).collect();
+        let specs: Vec<_> = good.iter().map(|(pattern, _)| rule(json!({"pattern": pattern}))).collect();
+        for line in lines.iter().map(String::as_bytes) {
+            let alone = good.iter().enumerate().filter(|(_, (_, compiled))| compiled.is_match(line));
+            let alone: Vec<_> = alone.map(|(at, _)| at).collect();
+            prop_assert_eq!(matching(&specs, line), alone, "{:?} in {:?}", good, line);
+        }
+    }
+
     /// All together find what each by itself finds.
     #[test]
     fn rules_that_are_matched_together_match_as_each_alone(

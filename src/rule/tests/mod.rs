@@ -4,6 +4,7 @@ mod delivery;
 mod ledger;
 mod matching;
 mod payloads;
+mod proxy;
 mod reach;
 mod retry;
 mod watching;

@@ -68,6 +68,11 @@ impl EngineError {
         }
     }
 
+    /// Whether the engine is there, and says no or what cannot be understood.
+    pub fn is_its_answer(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Answer(_))
+    }
+
     /// Whether there is no such container.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
@@ -212,7 +217,7 @@ impl Engine {
     }
 }
 
-async fn in_time<T>(answer: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
     tokio::time::timeout(PATIENCE, answer).await.unwrap_or(Err(EngineError::Timeout))
 }
 

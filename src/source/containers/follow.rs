@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::Unsettled;
 use super::engine::{Engine, EngineError, Inspected, LogAsk, next_bytes};
 use super::frames::LogReader;
 use crate::record::{Batch, Event, Level, Origin, Signal, Time};
@@ -46,6 +47,8 @@ pub(super) struct Follow {
     pub metrics: Arc<Metrics>,
     pub origin: Arc<Origin>,
     pub first: First,
+    /// Held until what is written comes, or the engine has said why it will not give it.
+    pub unsettled: Option<Unsettled>,
     pub seen: watch::Receiver<Seen>,
 }
 
@@ -72,10 +75,14 @@ impl Follow {
                 if error.is_gone() || self.seen.borrow_and_update().removed {
                     return;
                 }
+                if error.is_its_answer() {
+                    self.unsettled = None;
+                }
                 self.failed(&error, &mut progress);
                 self.pause(&mut backoff).await;
             }
         }
+        self.unsettled = None;
         while !self.seen.borrow_and_update().removed {
             let before = progress.trail.newest();
             let removed = removed(self.seen.clone());
@@ -118,7 +125,7 @@ impl Follow {
     }
 
     /// Reads the last lines of what is there, to know what is old; those that are wanted are published.
-    async fn begin(&self, wanted: u64, progress: &mut Progress) -> Result<(), EngineError> {
+    async fn begin(&mut self, wanted: u64, progress: &mut Progress) -> Result<(), EngineError> {
         let now = self.engine.inspect(&self.origin.container_id).await?;
         let wanted = if now.running { wanted } else { 0 };
         // Where lines are published as they are read, the container comes before them; else once its end is known, so
@@ -130,6 +137,10 @@ impl Follow {
         }
         let ask = LogAsk { tail: Some(wanted.max(END_LINES)), ..LogAsk::default() };
         let mut body = self.engine.log(&self.origin.container_id, ask).await?;
+        if wanted >= END_LINES {
+            // However long they are: what comes after them is published as they are.
+            self.unsettled = None;
+        }
         let mut reader = LogReader::new(&self.origin, now.tty, self.sieve.limit());
         // Where fewer are wanted than are read, they must be counted from the end: no more than END_LINES are held.
         let (mut held, mut lines) = (Vec::new(), 0);
@@ -255,8 +266,7 @@ impl Follow {
         let name = &self.origin.container;
         tracing::debug!(container = %name, %error, "the log was cut; connecting again");
         // An engine that is away is told of once for all containers; that it will not give this log is not.
-        let refused = matches!(error, EngineError::Refused { .. } | EngineError::Answer(_));
-        if refused && !std::mem::replace(&mut progress.refused, true) {
+        if error.is_its_answer() && !std::mem::replace(&mut progress.refused, true) {
             let level = if error.category() == Category::Invalid { Level::Error } else { Level::Warning };
             self.tell(
                 level,
@@ -301,4 +311,5 @@ async fn removed(mut seen: watch::Receiver<Seen>) {
     }
 }
 
-const NOT_FRAMES: EngineError = EngineError::Answer("the log does not come in frames");
+/// What is asked for as a log and comes as something else.
+pub(super) const NOT_FRAMES: EngineError = EngineError::Answer("the log does not come in frames");

@@ -12,24 +12,29 @@
 //! | `engine` | the engine's API over its socket |
 //! | `frames` | bytes of a log to batches; the frames of two writers |
 //! | `follow` | one container, run after run, across cuts |
+//! | `look_back` | the last lines that are there, without a stream |
 
 mod engine;
 mod follow;
 mod frames;
+mod look_back;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use self::look_back::{LastLines, LoggedContainer, LookBack, LookBackError};
 
 use self::engine::{Engine, EngineError, Event as EngineEvent, Listed};
 use self::follow::{First, Follow, LONGEST_WAIT, Seen};
@@ -49,6 +54,8 @@ pub struct ContainersConfig {
     pub socket: PathBuf,
     /// Which containers, by their names.
     pub names: Vec<NamePattern>,
+    /// Which of them not, as `host+container`.
+    pub stopped: Vec<String>,
     /// How many of the last lines of each container that runs already.
     pub tail_lines: u64,
     /// What is kept of the lines.
@@ -61,14 +68,19 @@ pub struct ContainersConfig {
 pub struct Containers {
     engine: Arc<Engine>,
     names: Vec<NamePattern>,
+    stopped: Vec<String>,
     tail_lines: u64,
     sieve: Arc<Sieve>,
     metrics: Arc<Metrics>,
     host: String,
     followed: Mutex<HashMap<String, Followed>>,
     targets: watch::Sender<usize>,
+    /// That all that was there at first is followed, so that what is written from now on comes.
     listed: watch::Sender<bool>,
 }
+
+/// Held by who does not follow yet what was there at first; nothing is ever sent.
+type Unsettled = mpsc::Sender<Infallible>;
 
 struct Followed {
     origin: Arc<Origin>,
@@ -88,6 +100,7 @@ impl Containers {
         Arc::new(Self {
             engine: Arc::new(Engine::new(config.socket)),
             names: config.names,
+            stopped: config.stopped,
             tail_lines: config.tail_lines,
             sieve: Arc::new(config.sieve),
             metrics: config.metrics,
@@ -115,10 +128,10 @@ impl Containers {
     /// Knows which containers there are, for ever, whether the engine is there or not.
     async fn watch_engine(&self, running: &Running<'_>) {
         let mut backoff = Backoff::new(LONGEST_WAIT);
-        let mut away = false;
+        let (mut away, mut first) = (false, First::Tail(self.tail_lines));
         loop {
             let mut answered = false;
-            let ended = self.session(running, &mut away, &mut answered).await;
+            let ended = self.session(running, &mut first, &mut away, &mut answered).await;
             if answered {
                 backoff.reset();
             }
@@ -133,49 +146,70 @@ impl Containers {
     }
 
     /// Listens to the engine until it ends.
-    async fn session(&self, running: &Running<'_>, away: &mut bool, answered: &mut bool) -> Result<(), EngineError> {
+    async fn session(
+        &self,
+        running: &Running<'_>,
+        first: &mut First,
+        away: &mut bool,
+        answered: &mut bool,
+    ) -> Result<(), EngineError> {
         self.engine.greet().await?;
         // What starts while the list is made is in both.
         let mut events = self.engine.events().await?;
+        let list = self.engine.list().await?;
         // What is not known when the engine comes back has come since.
-        let first = if *self.listed.borrow() { First::Beginning } else { First::Tail(self.tail_lines) };
-        self.take_list(self.engine.list().await?, first, running);
+        match std::mem::replace(first, First::Beginning) {
+            First::Tail(_) => self.take_first_list(list, running),
+            First::Beginning => self.take_list(list, First::Beginning, None, running),
+        }
         *answered = true;
         if std::mem::take(away) {
             let text = "The Docker Engine is back; its containers are followed again.";
             running.stream.signal(Signal::new(Level::Info, Event::Reconnected, Time::now(), text));
         }
-        self.listed.send_replace(true);
         while let Some(event) = events.next().await? {
             match event.action.as_str() {
                 "start" => self.take_start(event, running),
                 "destroy" | "remove" => self.remove(&event.id),
-                "rename" => self.take_list(self.engine.list().await?, First::Tail(self.tail_lines), running),
+                "rename" => self.take_list(self.engine.list().await?, First::Tail(self.tail_lines), None, running),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn take_list(&self, list: Vec<Listed>, first: First, running: &Running<'_>) {
+    /// Takes what is there at first; it is told that it is followed once it is.
+    fn take_first_list(&self, list: Vec<Listed>, running: &Running<'_>) {
+        let (unsettled, mut settled) = mpsc::channel(1);
+        self.take_list(list, First::Tail(self.tail_lines), Some(unsettled), running);
+        let (listed, cancel) = (self.listed.clone(), running.cancel.clone());
+        running.tasks.spawn(cancel.run_until_cancelled_owned(async move {
+            // Nothing comes: it ends when nobody holds the other end.
+            let _: Option<Infallible> = settled.recv().await;
+            listed.send_replace(true);
+        }));
+    }
+
+    fn take_list(&self, list: Vec<Listed>, first: First, unsettled: Option<Unsettled>, running: &Running<'_>) {
         let is_wanted = |id: &str| list.iter().any(|listed| listed.id == id && self.wants(&listed.name));
         let gone: Vec<String> = self.followed.lock().keys().filter(|id| !is_wanted(id)).cloned().collect();
         gone.iter().for_each(|id| self.remove(id));
         for listed in list {
-            self.look(&listed.id, &listed.name, first, running);
+            self.look(&listed.id, &listed.name, first, unsettled.clone(), running);
         }
     }
 
     fn take_start(&self, event: EngineEvent, running: &Running<'_>) {
-        self.look(&event.id, &event.name, First::Beginning, running);
+        self.look(&event.id, &event.name, First::Beginning, None, running);
     }
 
     fn wants(&self, name: &str) -> bool {
-        self.names.iter().any(|pattern| pattern.matches(name))
+        let stopped = format!("{}+{name}", self.host);
+        self.names.iter().any(|pattern| pattern.matches(name)) && !self.stopped.contains(&stopped)
     }
 
     /// A container is there, or has started: follows it, or tells whoever follows it already.
-    fn look(&self, id: &str, name: &str, first: First, running: &Running<'_>) {
+    fn look(&self, id: &str, name: &str, first: First, unsettled: Option<Unsettled>, running: &Running<'_>) {
         if !self.wants(name) {
             return;
         }
@@ -202,6 +236,7 @@ impl Containers {
             metrics: Arc::clone(&self.metrics),
             origin: Arc::clone(&origin),
             first,
+            unsettled,
             seen,
         };
         followed.insert(id.to_owned(), Followed { origin, seen: sender });

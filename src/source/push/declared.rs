@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::policy::Policy;
+use super::records::{Framing, Records};
 use super::uploads::Uploads;
 use crate::api::FsyncPolicy;
 use crate::record::Origin;
@@ -16,7 +17,7 @@ use crate::source::Source;
 use crate::stream::{Backlog, LiveStream, StreamName};
 
 /// What a subscription says of uploads to its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PushConfig {
     /// Most bytes of one upload.
     pub most: Option<u64>,
@@ -28,6 +29,8 @@ pub struct PushConfig {
     pub keep: Option<Duration>,
     /// Whether it is kept on disk, and when that is made durable.
     pub disk: Option<FsyncPolicy>,
+    /// How it becomes records, too, where it does.
+    pub framing: Option<Framing>,
 }
 
 /// A name that is declared.
@@ -50,9 +53,11 @@ impl Declared {
 
 impl Source for Declared {
     fn run(self: Arc<Self>, stream: Arc<LiveStream>, cancel: CancellationToken) -> BoxFuture<'static, ()> {
-        let PushConfig { most, replace, bytes, keep, disk } = self.config.clone();
+        let PushConfig { most, replace, bytes, keep, disk, framing } = self.config.clone();
         let closed = cancel.child_token();
-        let policy = Policy { most, replace, bytes, keep, disk, closed, told: Some(stream) };
+        let metrics = Arc::clone(self.uploads.metrics());
+        let records = framing.map(|framing| Records::new(framing, Arc::clone(&stream), &self.name, metrics));
+        let policy = Policy { most, replace, bytes, keep, disk, closed, told: Some(stream), records };
         self.uploads.declare(&self.name, policy.clone());
         async move {
             cancel.cancelled().await;

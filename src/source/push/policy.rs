@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::records::Records;
 use crate::api::FsyncPolicy;
 use crate::stream::LiveStream;
 
@@ -71,11 +72,13 @@ pub struct Policy {
     pub closed: CancellationToken,
     /// Where what happens to uploads of this name is told.
     pub told: Option<Arc<LiveStream>>,
+    /// Where they become records, too.
+    pub records: Option<Arc<Records>>,
 }
 
 impl Policy {
     /// What holds for names that no subscription declares.
     pub(super) fn undeclared(closed: CancellationToken) -> Self {
-        Self { most: None, replace: true, bytes: None, keep: None, disk: None, closed, told: None }
+        Self { most: None, replace: true, bytes: None, keep: None, disk: None, closed, told: None, records: None }
     }
 }

@@ -45,16 +45,29 @@ pub(super) struct About {
 
 const ABOUT: &str = "about";
 const UNFINISHED: &str = "about.tmp";
+/// Where less room than this is left, in bytes, an upload does not begin.
+const LEAST: u64 = 64 * 1024;
+/// What a producer is told where the room is used up.
+const FULL: &str = "the room for uploads on disk is used up; delete some, or let the operator allow more with \
+    --uploads-disk-bytes";
 /// Bytes of a note at most.
 const LONGEST_ABOUT: usize = 1024 * 1024;
 
 impl Shelf {
     pub(super) fn new(disk: &UploadsDisk, tracker: TaskTracker) -> Arc<Self> {
-        Arc::new(Self { folder: disk.folder.clone(), budget: DiskBudget::new(disk.bytes), tracker })
+        Arc::new(Self { folder: disk.folder.clone(), budget: DiskBudget::new(disk.bytes, FULL), tracker })
     }
 
     pub(super) fn used(&self) -> u64 {
         self.budget.used()
+    }
+
+    /// Whether something can be stored still.
+    ///
+    /// # Errors
+    /// Where the room is used up, or nearly so.
+    pub(super) fn has_room(&self) -> io::Result<()> {
+        if self.budget.left() < LEAST { Err(self.budget.full()) } else { Ok(()) }
     }
 
     fn folder_of(&self, about: &About) -> PathBuf {
@@ -82,7 +95,7 @@ impl Shelf {
     fn open(&self, folder: &Path, about: &About, found: bool) -> io::Result<Arc<ByteStream>> {
         let keep = Retention { bytes: about.bytes, ..Retention::default() };
         let mut complete = false;
-        let note = |_, units, data: &[u8]| note_end(&mut complete, units, data);
+        let note = |_, units, _, data: &[u8]| note_end(&mut complete, units, data);
         let (log, recovery) = SegmentLog::open(Arc::new(OsDisk), folder, keep, Arc::clone(&self.budget), note)?;
         if recovery.damaged > 0 {
             let bytes = recovery.damaged;

@@ -98,16 +98,23 @@ async fn a_name_is_taken_until_it_is_forced_deleted_or_old() {
 #[tokio::test]
 async fn who_goes_on_says_where_and_gets_neither_gap_nor_overlap() {
     let uploads = started(open());
-    assert!(matches!(uploads.resume(&name("a"), None, Some(3)).await, Err(UploadError::NotFound(_))));
-    let first = uploads.resume(&name("a"), None, None).await.unwrap();
+    assert!(matches!(uploads.resume(&name("a"), None, Some(3), None).await, Err(UploadError::NotFound(_))));
+    let first = uploads.resume(&name("a"), None, None, None).await.unwrap();
     first.upload.bytes.append(first.writer, "hello".into()).await.unwrap();
-    assert!(matches!(uploads.resume(&name("a"), None, None).await, Err(UploadError::Busy(_))));
-    assert!(matches!(uploads.resume(&name("a"), None, Some(6)).await, Err(UploadError::Beyond { len: 5, .. })));
-    let second = uploads.resume(&name("a"), None, Some(2)).await.unwrap();
+    assert!(matches!(uploads.resume(&name("a"), None, None, None).await, Err(UploadError::Busy(_))));
+    assert!(matches!(uploads.resume(&name("a"), None, Some(6), None).await, Err(UploadError::Beyond { len: 5, .. })));
+    let second = uploads.resume(&name("a"), None, Some(2), None).await.unwrap();
     assert_eq!((second.len, second.replaced), (5, false));
     assert!(first.upload.bytes.append(first.writer, "x".into()).await.is_err());
     second.upload.bytes.finish(second.writer, State::Complete).await.unwrap();
-    assert_eq!(uploads.resume(&name("a"), None, None).await.unwrap().len, 5, "an end is no obstacle");
+    assert_eq!(uploads.resume(&name("a"), None, None, None).await.unwrap().len, 5, "an end is no obstacle");
+    let generation = second.upload.generation;
+    assert_eq!(uploads.resume(&name("a"), None, Some(5), Some(generation)).await.unwrap().len, 5);
+    uploads.begin(&name("a"), None, true).await.unwrap();
+    let other = uploads.resume(&name("a"), None, Some(0), Some(generation)).await;
+    assert!(matches!(other, Err(UploadError::Replaced(_))), "what took its place is left alone");
+    assert!(uploads.delete(&name("a")).await);
+    assert!(matches!(uploads.resume(&name("a"), None, Some(0), Some(generation)).await, Err(UploadError::NotFound(_))));
 }
 
 #[tokio::test]

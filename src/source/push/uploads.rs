@@ -35,6 +35,8 @@ pub struct Upload {
     pub bytes: Arc<ByteStream>,
     keep: Option<Duration>,
     touched: Mutex<Instant>,
+    /// Why it was aborted last, as far as this process knows.
+    lost: Mutex<Option<String>>,
     /// What is on disk, where it is kept there.
     about: Option<About>,
 }
@@ -43,6 +45,12 @@ impl Upload {
     /// It is asked for: it is kept from now on, once it has ended.
     pub fn touch(&self) {
         *self.touched.lock() = Instant::now();
+    }
+
+    /// Why its producer was lost, where it is aborted and that is known.
+    pub fn lost(&self) -> Option<String> {
+        let aborted = self.bytes.extent().state == State::Aborted;
+        self.lost.lock().clone().filter(|_| aborted)
     }
 }
 
@@ -84,6 +92,9 @@ pub enum UploadError {
     /// Its producer is still there, and whoever wants to go on did not say where.
     #[error("The stream with ID {0} has a producer; to take over, say with X-Stream-Offset where the upload goes on")]
     Busy(String),
+    /// Whoever wants to go on means another one of that name.
+    #[error("The stream with ID {0} is another one by now: the one that is meant was replaced or deleted")]
+    Replaced(String),
     /// Bytes between are missing.
     #[error("The stream with ID {id} has {len} bytes; send what follows them, with X-Stream-Offset: {len}")]
     Beyond {
@@ -107,9 +118,12 @@ impl UploadError {
     /// Whom the error concerns.
     pub fn category(&self) -> Category {
         match self {
-            Self::Exists(_) | Self::Kept(_) | Self::NotFound(_) | Self::Busy(_) | Self::Beyond { .. } => {
-                Category::Invalid
-            }
+            Self::Exists(_)
+            | Self::Kept(_)
+            | Self::NotFound(_)
+            | Self::Busy(_)
+            | Self::Replaced(_)
+            | Self::Beyond { .. } => Category::Invalid,
             Self::Undeclared(_) => Category::Denied,
             Self::TooMany(_) | Self::NoDisk | Self::Disk(_) => Category::Unavailable,
         }
@@ -246,10 +260,16 @@ impl Uploads {
         force: bool,
     ) -> Result<Begun, UploadError> {
         let (reserved, policy) = self.reserve(name, force)?;
+        // The place of one that goes is room.
+        let goes = self.known.lock().uploads.get(name).is_some_and(|old| old.about.is_some());
+        if let (Some(shelf), Some(_), false) = (&self.shelf, &policy.disk, goes) {
+            shelf.has_room()?;
+        }
         let upload = Arc::new(self.make(name, metadata, &policy).await?);
         let Some((writer, len)) = upload.bytes.write().await else {
             return Err(UploadError::NotFound(name.name.clone()));
         };
+        look_on(&policy, &upload, State::Live).await;
         let old = self.known.lock().uploads.insert(name.clone(), Arc::clone(&upload));
         drop(reserved);
         let replaced = old.is_some();
@@ -265,7 +285,8 @@ impl Uploads {
     }
 
     /// Goes on with an upload behind its end, or begins it where there is none and nothing is missing. Who says where its
-    /// bytes belong takes over from a producer that is still there: its connection may be dead and not known to be.
+    /// bytes belong takes over from a producer that is still there: its connection may be dead and not known to be. Who
+    /// names a generation means that very upload, and no other that has taken its place.
     ///
     /// # Errors
     /// [`UploadError`].
@@ -274,15 +295,22 @@ impl Uploads {
         name: &StreamName,
         metadata: Option<Metadata>,
         offset: Option<u64>,
+        generation: Option<u64>,
     ) -> Result<Begun, UploadError> {
         let id = || name.name.clone();
         let Some(policy) = self.policy(name) else { return Err(UploadError::Undeclared(name.clone())) };
         let Some((upload, _)) = self.get(name) else {
-            return match offset {
-                None | Some(0) => self.begin(name, metadata, false).await,
-                Some(_) => Err(UploadError::NotFound(id())),
+            return match (offset, generation) {
+                (None | Some(0), None) => self.begin(name, metadata, false).await,
+                _ => Err(UploadError::NotFound(id())),
             };
         };
+        if generation.is_some_and(|generation| generation != upload.generation) {
+            return Err(UploadError::Replaced(id()));
+        }
+        if let (Some(shelf), Some(_)) = (&self.shelf, &upload.about) {
+            shelf.has_room()?;
+        }
         let Extent { len, state, .. } = upload.bytes.extent();
         if offset.is_some_and(|offset| offset > len) {
             return Err(UploadError::Beyond { id: id(), len });
@@ -291,6 +319,7 @@ impl Uploads {
             return Err(UploadError::Busy(id()));
         }
         let (writer, len) = upload.bytes.write().await.ok_or_else(|| UploadError::NotFound(id()))?;
+        look_on(&policy, &upload, state).await;
         if state != State::Live {
             let _ = self.arrivals.send(Arc::clone(&upload));
         }
@@ -310,6 +339,7 @@ impl Uploads {
         let lost = state != State::Complete;
         if lost {
             self.metrics.uploads_aborted.inc();
+            *upload.lost.lock() = Some(why.to_owned());
         }
         if let Some(stream) = &policy.told {
             let (name, len) = (&upload.name, upload.bytes.extent().len);
@@ -349,7 +379,8 @@ impl Uploads {
             let own = policy.bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(self.config.stream_bytes);
             let bytes = ByteStream::in_memory(own, Arc::clone(&self.pool));
             let (name, keep, touched) = (name.clone(), policy.keep, Mutex::new(Instant::now()));
-            return Ok(Upload { name, generation, metadata, bytes, keep, touched, about: None });
+            let lost = Mutex::default();
+            return Ok(Upload { name, generation, metadata, bytes, keep, touched, lost, about: None });
         };
         let about = About {
             namespace: name.namespace.clone(),
@@ -369,6 +400,8 @@ impl Uploads {
     /// Cuts whoever reads or writes an upload that is known no longer, and frees what it takes.
     async fn forget(&self, upload: &Arc<Upload>) {
         upload.bytes.discard();
+        let records = self.known.lock().declared.get(&upload.name).and_then(|policy| policy.records.clone());
+        records.iter().for_each(|records| records.over(upload.generation));
         if let (Some(shelf), Some(about)) = (&self.shelf, &upload.about) {
             shelf.erase(about.clone(), Arc::clone(&upload.bytes)).await;
         }
@@ -401,6 +434,9 @@ impl Uploads {
             };
             known.uploads.extract_if(over).map(|(_, upload)| upload).collect()
         };
+        let records = |policy: &Policy| policy.records.clone();
+        let records: Vec<_> = self.known.lock().declared.values().filter_map(records).collect();
+        records.iter().for_each(|records| records.give_up_rest(now));
         for upload in old {
             tracing::debug!(stream = %upload.name, "An upload has been kept long enough and is deleted");
             self.forget(&upload).await;
@@ -425,8 +461,17 @@ impl Upload {
             bytes,
             keep: about.keep_millis.map(Duration::from_millis),
             touched: Mutex::new(Instant::now()),
+            lost: Mutex::default(),
             about: Some(about),
         }
+    }
+}
+
+/// Shows what is written to an upload from now on to whoever makes records of it. It stood in `state` so far.
+async fn look_on(policy: &Policy, upload: &Upload, state: State) {
+    match &policy.records {
+        Some(records) => records.join(upload, state).await,
+        None => upload.bytes.show(None),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::hosts::Forbidden;
 use crate::api::SecretError;
+use crate::api::host::Forbidden;
 use crate::telemetry::{Category, Outcome, Reconnect};
 
 /// Why there is no connection, or no longer. The texts are shown to readers: they hold neither secrets, nor queries of

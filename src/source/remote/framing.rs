@@ -1,7 +1,7 @@
 //! How senders of syslog part their messages over TCP (RFC 6587): with the number of bytes before each, or with newlines
 //! behind each. Which it is shows in the first bytes of a connection.
 
-use super::feed::Feed;
+use crate::source::feed::Feed;
 
 /// The most digits of a count: beyond a hundred megabytes it is none.
 const DIGITS: usize = 9;

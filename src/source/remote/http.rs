@@ -12,12 +12,12 @@ use reqwest::{Client, Response, Url};
 use tokio::time::Instant;
 
 use super::error::RemoteError;
-use super::feed::Feed;
 use super::headers::{Header, Headers};
 use super::life::{Link, Over, Session};
 use super::network::{ALIVE_AFTER, ALIVE_EVERY, ALIVE_RETRIES, CONNECT, Network, Resolver, at};
 use super::sse::{EventParser, Item};
 use crate::api::source::HttpMode;
+use crate::source::feed::Feed;
 
 /// How many redirects are followed.
 const REDIRECTS: usize = 5;

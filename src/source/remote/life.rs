@@ -14,10 +14,10 @@ use futures::future::BoxFuture;
 use rand::RngExt;
 
 use super::error::RemoteError;
-use super::feed::Feed;
 use super::members::{Connected, Member, Members};
 use crate::record::{Event, Level, Origin, Signal, Time};
 use crate::source::Sieve;
+use crate::source::feed::Feed;
 use crate::stream::LiveStream;
 use crate::telemetry::{Metrics, Outcome, Reconnect, ReconnectLabels, UpstreamKind, UpstreamLabels};
 

@@ -12,12 +12,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::error::RemoteError;
-use super::feed::Feed;
 use super::framing::Framing;
 use super::life::{Link, Over, Session};
 use super::network::{at, keep_alive};
 use super::tcp::READ;
+use crate::api::duration;
 use crate::record::{Event, Level, Origin};
+use crate::source::feed::Feed;
 
 /// How many senders may be connected to one source: each costs up to a line of memory.
 pub(super) const SENDERS: usize = 256;
@@ -29,17 +30,20 @@ pub(super) struct Listen {
     host: String,
     port: u16,
     most: usize,
+    /// A sender that sends nothing for so long is disconnected.
+    idle: Duration,
     /// Where it listens, for those that let the system choose a port.
     #[cfg(test)]
     pub bound: Option<tokio::sync::watch::Sender<Option<SocketAddr>>>,
 }
 
 impl Listen {
-    pub fn new(host: String, port: u16) -> Self {
+    pub fn new(host: String, port: u16, idle: Duration) -> Self {
         Self {
             host,
             port,
             most: SENDERS,
+            idle,
             #[cfg(test)]
             bound: None,
         }
@@ -66,7 +70,7 @@ impl Listen {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) if senders.len() < self.most => {
                         full = false;
-                        senders.push(Sender::of(link, self.port, peer).read(stream));
+                        senders.push(Sender::of(link, self.port, peer).read(stream, self.idle));
                     }
                     Ok(_) => {
                         link.metrics().connections_refused.inc();
@@ -79,7 +83,7 @@ impl Listen {
                         tokio::time::sleep(PAUSE).await;
                     }
                 },
-                Some(sender) = senders.next() => sender.gone(link),
+                Some((sender, ended)) = senders.next() => sender.gone(link, ended, self.idle),
             }
         }
     }
@@ -99,6 +103,15 @@ impl Link {
         );
         self.signal(Level::Warning, Event::SourceError, self.origin(), text, "TooManyConnections");
     }
+}
+
+/// How a sender's connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The sender ended it, or it broke.
+    Left,
+    /// The sender was silent for too long.
+    Idle,
 }
 
 /// One sender that is connected.
@@ -121,27 +134,45 @@ impl Sender {
         Self { feed: link.feed_of(&origin), _connected: link.members().connect(), member, origin }
     }
 
-    async fn read(mut self, mut stream: TcpStream) -> Self {
+    /// Reads until the sender leaves, or says nothing for as long as `idle`.
+    async fn read(mut self, mut stream: TcpStream, idle: Duration) -> (Self, Ended) {
         keep_alive(&stream);
         let mut framing = Framing::default();
         let mut buffer = BytesMut::with_capacity(READ);
-        loop {
+        let ended = loop {
             buffer.clear();
-            match stream.read_buf(&mut buffer).await {
-                Ok(0) => break framing.finish(&mut self.feed, false),
-                Ok(_) => framing.push(&mut self.feed, &buffer),
-                Err(error) => {
+            match tokio::time::timeout(idle, stream.read_buf(&mut buffer)).await {
+                Ok(Ok(0)) => {
+                    framing.finish(&mut self.feed, false);
+                    break Ended::Left;
+                }
+                Ok(Ok(_)) => framing.push(&mut self.feed, &buffer),
+                Ok(Err(error)) => {
                     tracing::debug!(sender = %self.origin.pod, %error, "a sender's connection broke");
-                    break framing.finish(&mut self.feed, true);
+                    framing.finish(&mut self.feed, true);
+                    break Ended::Left;
+                }
+                Err(_) => {
+                    framing.finish(&mut self.feed, true);
+                    break Ended::Idle;
                 }
             }
-        }
-        self
+        };
+        (self, ended)
     }
 
-    fn gone(self, link: &Link) {
+    fn gone(self, link: &Link, ended: Ended, idle: Duration) {
         let Self { origin, member, .. } = self;
         drop(member);
-        link.signal(Level::Info, Event::Deleted, &origin, format!("Remote source DELETED: {}", origin.pod), "");
+        let mut text = format!("Remote source DELETED: {}", origin.pod);
+        let reason = match ended {
+            Ended::Left => "",
+            Ended::Idle => {
+                link.metrics().senders_idle.inc();
+                text.push_str(&format!(", which sent nothing for {} (idleTimeout)", duration::format(idle)));
+                "Idle"
+            }
+        };
+        link.signal(Level::Info, Event::Deleted, &origin, text, reason);
     }
 }

@@ -14,7 +14,6 @@
 //! again after `Last-Event-ID`.
 
 mod error;
-mod feed;
 mod framing;
 mod headers;
 mod hosts;
@@ -40,7 +39,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use error::RemoteError;
-pub use hosts::{Forbidden, HostPattern, HostPatternError, ListenPattern};
 pub use network::{Lookup, Network, SystemLookup};
 
 use self::headers::Headers;
@@ -53,6 +51,7 @@ use self::tcp::Tcp;
 use self::websocket::WebSocket;
 use super::{BuildError, Outside, Sieve, Source};
 use crate::api::FilterSpec;
+use crate::api::host;
 use crate::api::source::{HeaderSpec, HttpMode, HttpSource, TcpSource, WebSocketSource};
 use crate::record::{LineLimit, Origin};
 use crate::stream::{Backlog, LiveStream, StreamName};
@@ -75,7 +74,7 @@ enum Way {
     Http(Url, HttpMode),
     WebSocket(Url),
     Tcp { host: String, port: u16, tls: bool },
-    Listen { host: String, port: u16 },
+    Listen { host: String, port: u16, idle: Duration },
 }
 
 /// A remote end whose records are published for as long as it is wanted.
@@ -164,7 +163,7 @@ impl Remote {
             Way::Http(url, mode) => life::live(Http::new(url, mode, headers, network), link).await,
             Way::WebSocket(url) => life::live(WebSocket::new(url, headers, network), link).await,
             Way::Tcp { host, port, tls } => life::live(Tcp { host, port, tls, network }, link).await,
-            Way::Listen { host, port } => life::live(Listen::new(host, port), link).await,
+            Way::Listen { host, port, idle } => life::live(Listen::new(host, port, idle), link).await,
         }
     }
 }
@@ -208,17 +207,20 @@ impl std::fmt::Debug for Remote {
 impl Way {
     fn tcp(spec: &TcpSource) -> Result<Self, BuildError> {
         let wrong = || BuildError::Address(format!("{} is not `host:port`", spec.address));
-        let (host, port) = hosts::split(&spec.address).ok_or_else(wrong)?;
+        let (host, port) = host::split(&spec.address).ok_or_else(wrong)?;
         let port = port.and_then(|port| port.parse().ok()).filter(|port| *port > 0).ok_or_else(wrong)?;
         let host = host.to_owned();
-        Ok(if spec.listen { Self::Listen { host, port } } else { Self::Tcp { host, port, tls: spec.tls } })
+        if !spec.listen {
+            return Ok(Self::Tcp { host, port, tls: spec.tls });
+        }
+        Ok(Self::Listen { host, port, idle: spec.idle_timeout.parse()? })
     }
 
     /// Whether the operator allows it, as far as can be said before names are resolved.
     fn check(&self, network: &Network, outside: &Outside) -> Result<(), BuildError> {
         match self {
-            Self::Listen { host, port } if outside.policy.listen.listens(host, *port) => Ok(()),
-            Self::Listen { host, port } => Err(BuildError::NotAllowed(format!(
+            Self::Listen { host, port, .. } if outside.policy.listen.listens(host, *port) => Ok(()),
+            Self::Listen { host, port, .. } => Err(BuildError::NotAllowed(format!(
                 "{} is not among the addresses that the operator allows to listen on; ask for it to be added to \
                  --outside-listen",
                 at(host, *port)
@@ -235,7 +237,7 @@ impl Way {
             Self::Http(url, _) | Self::WebSocket(url) => {
                 (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
             }
-            Self::Tcp { host, port, .. } | Self::Listen { host, port } => (host, *port),
+            Self::Tcp { host, port, .. } | Self::Listen { host, port, .. } => (host, *port),
         }
     }
 

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::RemoteError;
-use super::hosts::HostPattern;
+use crate::api::host::HostPattern;
 use crate::source::Allowed;
 
 /// How long a connection may take to be there, handshakes included.

@@ -19,10 +19,10 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 use super::error::RemoteError;
-use super::feed::Feed;
 use super::headers::Headers;
 use super::life::{Link, Over, Session};
 use super::network::{Network, at, in_time};
+use crate::source::feed::Feed;
 
 /// The largest message, in bytes: the longest line that a spec may ask for, four times.
 pub(super) const MESSAGE_BYTES: usize = 4 * 1024 * 1024;

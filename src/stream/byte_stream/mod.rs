@@ -89,6 +89,16 @@ pub enum AppendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Writer(u64);
 
+/// Looks on while a stream is written: in order, and in the task of whoever writes, so nothing escapes it. The writer waits
+/// for it, so it must be quick.
+pub trait Onlooker: Send + Sync {
+    /// These bytes were appended.
+    fn appended(&self, bytes: &[u8]);
+
+    /// The writer is done, and this is how it stands with the stream.
+    fn finished(&self, state: State);
+}
+
 /// Where the bytes are.
 enum Store {
     Memory(Mutex<Blocks>),
@@ -99,6 +109,7 @@ enum Store {
 pub struct ByteStream {
     store: Store,
     writer: Mutex<u64>,
+    onlooker: Mutex<Option<Arc<dyn Onlooker>>>,
     /// The same, for who waits for its turn to be over.
     turn: watch::Sender<u64>,
     extent: watch::Sender<Extent>,
@@ -125,7 +136,18 @@ impl ByteStream {
     }
 
     fn new(store: Store, extent: Extent) -> Arc<Self> {
-        Arc::new(Self { store, writer: Mutex::new(0), turn: watch::channel(0).0, extent: watch::channel(extent).0 })
+        let (turn, extent) = (watch::channel(0).0, watch::channel(extent).0);
+        Arc::new(Self { store, writer: Mutex::new(0), onlooker: Mutex::default(), turn, extent })
+    }
+
+    /// Lets somebody look on from now on, in place of whoever did before. Whoever [writes](Self::write) does so before it
+    /// appends.
+    pub fn show(&self, onlooker: Option<Arc<dyn Onlooker>>) {
+        *self.onlooker.lock() = onlooker;
+    }
+
+    fn onlooker(&self) -> Option<Arc<dyn Onlooker>> {
+        self.onlooker.lock().clone()
     }
 
     /// What there is now.
@@ -188,6 +210,8 @@ impl ByteStream {
                 blocks.push(&bytes)?;
                 let (start, len) = blocks.bounds();
                 self.grow(start, len);
+                drop(blocks);
+                self.onlooker().iter().for_each(|onlooker| onlooker.appended(&bytes));
                 Ok(())
             }
             Store::Disk { .. } => {
@@ -195,16 +219,22 @@ impl ByteStream {
                     if *this.writer.lock() != mine.0 {
                         return Err(AppendError::Superseded);
                     }
+                    let (onlooker, mut written) = (this.onlooker(), Ok(()));
                     for piece in bytes.chunks(LONGEST_DATA) {
                         let units = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-                        log.append(units, Time::now().millis(), piece)?;
+                        written = log.append(units, Time::now().millis(), piece);
+                        if written.is_err() {
+                            break;
+                        }
+                        onlooker.iter().for_each(|onlooker| onlooker.appended(piece));
                     }
                     if fsync == FsyncPolicy::Always {
-                        log.sync()?;
+                        written = written.and_then(|()| log.sync());
                     }
+                    // A beginning may be there where not all of it is: who goes on must know.
                     let (start, len) = log.view().bounds();
                     this.grow(start, len);
-                    Ok(())
+                    Ok(written?)
                 })
                 .await
             }
@@ -237,6 +267,7 @@ impl ByteStream {
                 *writer += 1;
                 blocks.lock().rest();
                 self.set(state);
+                self.onlooker().iter().for_each(|onlooker| onlooker.finished(state));
                 Ok(())
             }
             Store::Disk { .. } => {
@@ -248,7 +279,9 @@ impl ByteStream {
                     *writer += 1;
                     let marked = log.append(0, Time::now().millis(), &state.mark());
                     let stored = marked.and_then(|()| if fsync == FsyncPolicy::Never { Ok(()) } else { log.sync() });
-                    this.set(if stored.is_ok() { state } else { State::Aborted });
+                    let state = if stored.is_ok() { state } else { State::Aborted };
+                    this.set(state);
+                    this.onlooker().iter().for_each(|onlooker| onlooker.finished(state));
                     Ok(stored?)
                 })
                 .await

@@ -110,8 +110,7 @@ impl ByteReader {
                 }
                 let mut bytes = self.ahead.pop_front()?;
                 if bytes.len() > most {
-                    // Only the last one that is wanted is longer; what is behind it is not.
-                    bytes.truncate(most);
+                    self.ahead.push_front(bytes.split_off(most));
                 }
                 self.at += bytes.len() as u64;
                 Some(Piece::Bytes(bytes))
@@ -120,9 +119,9 @@ impl ByteReader {
     }
 }
 
-/// The bytes of a record from an offset on.
+/// The bytes of a record from an offset on; none of a mark, which is no part of the stream.
 fn wanted(found: Found, from: u64) -> Option<Bytes> {
-    let Found::Record { place, data, .. } = found else { return None };
+    let Found::Record { place, units: 1.., data, .. } = found else { return None };
     let skip = usize::try_from(from.saturating_sub(place)).unwrap_or(usize::MAX);
     (skip < data.len()).then(|| data.slice(skip..))
 }

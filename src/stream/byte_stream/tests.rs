@@ -16,12 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A stream in a folder, as a start finds it.
 fn on_disk(folder: &Path, keep: Option<u64>) -> Arc<ByteStream> {
     let (mut complete, mut any) = (false, false);
-    let seen = |_, units, data: &[u8]| {
+    let seen = |_, units, _, data: &[u8]| {
         any = true;
         note_end(&mut complete, units, data);
     };
     let (disk, keep) = (Arc::new(OsDisk), Retention { bytes: keep, ..Retention::default() });
-    let log = SegmentLog::open(disk, folder, keep, DiskBudget::new(1 << 30), seen).expect("a folder").0;
+    let log = SegmentLog::open(disk, folder, keep, DiskBudget::new(1 << 30, "full"), seen).expect("a folder").0;
     ByteStream::on_disk(log, any.then_some(complete), FsyncPolicy::Never, TaskTracker::new())
 }
 
@@ -68,6 +68,27 @@ async fn readers_from_any_offset_get_every_byte_once_while_it_is_written() {
     let again = on_disk(folder.path(), None);
     assert_eq!(again.extent(), Extent { start: 0, len: 1_500_000, state: State::Complete });
     assert!(all(again.read(0, None)).await.0 == noise(1_500_000));
+}
+
+#[tokio::test]
+async fn pieces_of_any_size_and_producers_that_are_lost_between_them_leave_no_trace_in_the_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    for stream in [ByteStream::in_memory(1 << 24, Pool::new(1 << 24)), on_disk(folder.path(), None)] {
+        let mut sent = Vec::new();
+        for size in [1, 300_000, 7, 1_100_000, 2_500_000, 3] {
+            let (writer, len) = stream.write().await.unwrap();
+            assert_eq!(len, sent.len() as u64);
+            let piece = noise(size);
+            sent.extend_from_slice(&piece);
+            stream.append(writer, piece.into()).await.unwrap();
+            stream.finish(writer, State::Aborted).await.unwrap();
+        }
+        for from in [0, 1, 2, 299_999, 300_001, 1_400_000, sent.len()] {
+            assert!(all(stream.read(from as u64, None)).await.0 == sent[from..], "from {from}");
+        }
+        let (some, _) = all(stream.read(200_000, Some(900_000))).await;
+        assert!(some == sent[200_000..900_000]);
+    }
 }
 
 #[tokio::test]

@@ -64,17 +64,7 @@ impl Disk for OsDisk {
     }
 
     fn read_at(&self, path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let file = File::open(path)?;
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
+        fill_at(&File::open(path)?, buffer, offset)
     }
 
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()> {
@@ -97,6 +87,23 @@ impl Disk for OsDisk {
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
     }
+}
+
+/// Reads from an offset on until the buffer is full or the file ends; how much that was.
+///
+/// # Errors
+/// What the system says, save that it was interrupted.
+pub fn fill_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 #[derive(Debug)]

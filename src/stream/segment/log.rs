@@ -68,7 +68,8 @@ pub struct SegmentLog {
 }
 
 impl SegmentLog {
-    /// Opens the log in a folder, which is made where there is none. Every good record is handed to `seen`, with its place and units.
+    /// Opens the log in a folder, which is made where there is none. Every good record is handed to `seen`, with its place, its
+    /// units and its time in milliseconds.
     ///
     /// # Errors
     /// Where the folder cannot be made or read. What is damaged in a file is no error.
@@ -77,7 +78,7 @@ impl SegmentLog {
         folder: &Path,
         retention: Retention,
         budget: Arc<DiskBudget>,
-        mut seen: impl FnMut(u64, u32, &[u8]),
+        mut seen: impl FnMut(u64, u32, i64, &[u8]),
     ) -> io::Result<(Self, Recovery)> {
         let mut bases: Vec<(u64, u64)> = disk.list(folder)?.iter().filter_map(|(name, len)| base(name, *len)).collect();
         bases.sort_unstable();
@@ -259,7 +260,7 @@ fn recover(
     disk: &dyn Disk,
     path: &Path,
     base: u64,
-    seen: &mut impl FnMut(u64, u32, &[u8]),
+    seen: &mut impl FnMut(u64, u32, i64, &[u8]),
     recovery: &mut Recovery,
 ) -> io::Result<Segment> {
     /// How much is read at a time, in bytes; longer than any record.
@@ -279,7 +280,7 @@ fn recover(
             (marked, segment.bytes) = (true, format::HEAD_BYTES);
         }
         while let Some(Stored::Record { units, time, data }) = format::read(&mut rest) {
-            seen(segment.end(), units, data);
+            seen(segment.end(), units, time, data);
             segment.add(units, time, format::record_bytes(data.len()));
             recovery.records += 1;
         }

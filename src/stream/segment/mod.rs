@@ -24,9 +24,9 @@ mod log;
 mod view;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::stream) mod tests;
 
-pub use disk::{Disk, DiskFile, OsDisk};
+pub use disk::{Disk, DiskFile, OsDisk, fill_at};
 pub use format::LONGEST_DATA;
 pub use log::{Recovery, Retention, SegmentLog};
 pub use view::{Found, SegmentView};

@@ -108,6 +108,19 @@ impl SegmentView {
         (segments.front().map_or(end, |segment| segment.base), end)
     }
 
+    /// Where each segment begins and ends, oldest first.
+    pub fn segments(&self) -> Vec<(u64, u64)> {
+        self.0.segments.read().iter().map(|segment| (segment.base, segment.end())).collect()
+    }
+
+    /// The first place before which no record has this time or a later one, as exactly as whole segments tell.
+    pub fn since(&self, millis: i64) -> u64 {
+        let segments = self.0.segments.read();
+        let young = |segment: &&Segment| segment.times.is_none_or(|(_, newest)| newest >= millis);
+        let end = segments.back().map_or(0, Segment::end);
+        segments.iter().find(young).map_or(end, |segment| segment.base)
+    }
+
     /// Reads records from the one at `place` on, in order, up to about `most` bytes; at least one thing.
     ///
     /// # Errors

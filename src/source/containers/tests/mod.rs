@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rstest::rstest;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,7 @@ impl House {
         let source = Containers::new(ContainersConfig {
             socket,
             names: names.iter().map(|name| NamePattern::parse(name).unwrap()).collect(),
+            stopped: Vec::new(),
             tail_lines: tail,
             sieve: Sieve::new(filter, LineLimit(64 * 1024), &metrics).unwrap(),
             metrics,
@@ -138,6 +140,27 @@ async fn without_a_tail_only_what_comes_is_given_and_containers_that_start_later
     house.end().await;
 }
 
+#[rstest]
+#[case::without_a_tail(0)]
+#[case::with_a_short_one(1)]
+#[case::with_a_long_one(20)]
+#[tokio::test]
+async fn what_is_written_once_all_is_listed_comes(#[case] tail: u64) {
+    let docker = Docker::new();
+    docker.run("web", false);
+    (0..100).for_each(|number| docker.write("web", 1, &format!("line {number}")));
+    let mut house = House::new(docker.socket(), &["web"], tail, &FilterSpec::default());
+    house.listed().await;
+    docker.write("web", 1, "new");
+    let mut lines = house.lines(1).await;
+    while lines.last().is_some_and(|line| line != "new") {
+        lines.extend(house.lines(1).await);
+    }
+    lines.pop();
+    assert_eq!(lines, numbered(100 - lines.len()..100));
+    house.end().await;
+}
+
 #[tokio::test]
 async fn a_restart_is_told_and_followed_and_the_end_of_the_run_before_comes_whole() {
     let docker = Docker::new();
@@ -167,11 +190,6 @@ async fn a_container_that_had_ended_is_followed_from_its_next_start() {
     docker.stop("job", 0);
     let mut house = House::new(docker.socket(), &["job"], 100, &FilterSpec::default());
     house.listed().await;
-    // Only once its end is known: a start right after the list is part of what was there.
-    while !docker.asked().iter().any(|path| path.contains("tail=")) {
-        tokio::task::yield_now().await;
-    }
-    docker.run("mark", false);
     docker.start("job");
     docker.write("job", 1, "of today");
     assert_eq!(house.lines(1).await.last().unwrap(), "of today");
@@ -215,6 +233,7 @@ async fn a_log_that_the_engine_will_not_give_is_told_of_once_with_its_reason() {
     let mut house = House::new(docker.socket(), &["mute"], 0, &FilterSpec::default());
     let text = house.signal(Event::SourceError).await;
     assert!(text.contains("mute") && text.contains("does not support reading"), "{text}");
+    house.listed().await;
     docker.refuse("mute", None);
     docker.write("mute", 1, "speaks");
     docker.write("mute", 1, "more");

@@ -150,6 +150,11 @@ async fn nobody_there_is_told_with_what_to_do() {
 
 /// A listener with room for some senders, where it listens, and what runs it.
 async fn listening(most: usize) -> (Run, SocketAddr) {
+    listening_for(most, Duration::from_secs(3600)).await
+}
+
+/// The same, which lets go senders that send nothing for so long.
+async fn listening_for(most: usize, idle: Duration) -> (Run, SocketAddr) {
     let outside = open();
     let spec = TcpSource { listen: true, ..tcp_spec("127.0.0.1:1") };
     let source = source(network(&outside), RemoteSpec::Tcp(&spec), &outside);
@@ -157,7 +162,7 @@ async fn listening(most: usize) -> (Run, SocketAddr) {
     let stream = Arc::new(LiveStream::new(ring, 1));
     let reader = Reader::open(Arc::clone(&stream), ReadFrom::Oldest);
     let (bound, mut address) = watch::channel(None);
-    let mut session = Listen::new("127.0.0.1".into(), 0).with_most(most);
+    let mut session = Listen::new("127.0.0.1".into(), 0, idle).with_most(most);
     session.bound = Some(bound);
     let cancel = CancellationToken::new();
     let (link, token) = (source.link(stream), cancel.clone());
@@ -208,6 +213,39 @@ async fn senders_beyond_the_bound_are_turned_away_counted_and_told_once() {
     next.write_all(b"room again\n").await.expect("sent");
     run.until_records(2).await;
     assert_eq!(run.told().iter().filter(|(event, _)| *event == Event::SourceError).count(), 1);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_sender_that_sends_nothing_is_let_go_counted_and_told_and_may_come_again() {
+    let (mut run, address) = listening_for(10, Duration::from_millis(300)).await;
+    let mut idle = TcpStream::connect(address).await.expect("accepted");
+    idle.write_all(b"whole\nhalf").await.expect("sent");
+    run.until_records(1).await;
+    assert_eq!(idle.read(&mut [0; 1]).await.expect("closed, not broken"), 0);
+    run.until_told(Event::Deleted).await;
+    assert_eq!(run.texts, ["whole", "half"]);
+    assert_eq!(run.truncated, [false, true], "what was begun is marked as cut");
+    let last = run.signals.last().expect("told");
+    assert_eq!((last.event, last.reason.as_deref()), (Event::Deleted, Some("Idle")));
+    assert!(last.text.contains("300ms"), "{}", last.text);
+    assert_eq!(run.source.metrics().senders_idle.get(), 1);
+    let mut again = TcpStream::connect(address).await.expect("accepted");
+    again.write_all(b"here again\n").await.expect("sent");
+    run.until_records(3).await;
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_sender_that_sends_now_and_then_stays() {
+    let (mut run, address) = listening_for(10, Duration::from_secs(3600)).await;
+    let mut slow = TcpStream::connect(address).await.expect("accepted");
+    for number in 1..=3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        slow.write_all(b"tick\n").await.expect("sent");
+        run.until_records(number).await;
+    }
+    assert_eq!(run.source.metrics().senders_idle.get(), 0);
     run.stop().await;
 }
 

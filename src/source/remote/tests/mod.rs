@@ -186,7 +186,8 @@ pub(super) fn http_spec(url: impl Into<String>, mode: HttpMode) -> HttpSource {
 
 pub(super) fn tcp_spec(address: impl Into<String>) -> TcpSource {
     let reconnect_delay = "10ms".into();
-    TcpSource { address: address.into(), tls: false, listen: false, reconnect_delay, max_line_bytes: 65_536 }
+    let (address, idle_timeout) = (address.into(), "1h".into());
+    TcpSource { address, tls: false, listen: false, idle_timeout, reconnect_delay, max_line_bytes: 65_536 }
 }
 
 pub(super) fn run_http(spec: &HttpSource) -> Run {

@@ -6,7 +6,7 @@ use rstest::rstest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::source::remote::hosts::{Forbidden, HostPattern, HostPatternError, ListenPattern};
+use crate::api::host::{Forbidden, HostPattern, HostPatternError, ListenPattern};
 
 #[rstest]
 #[case("example.com", "example.com", 80, true)]

@@ -1,6 +1,6 @@
 //! The log keeps what it was told to keep, wherever it is cut.
 
-mod crashing_disk;
+pub(in crate::stream) mod crashing_disk;
 
 use std::io;
 use std::path::Path;
@@ -16,11 +16,11 @@ use crashing_disk::CrashingDisk;
 const FOLDER: &str = "/log";
 
 fn roomy() -> Arc<DiskBudget> {
-    DiskBudget::new(1 << 40)
+    DiskBudget::new(1 << 40, "full")
 }
 
 fn open(disk: &CrashingDisk, keep: Retention) -> (SegmentLog, Recovery) {
-    SegmentLog::open(Arc::new(disk.clone()), Path::new(FOLDER), keep, roomy(), |_, _, _| {})
+    SegmentLog::open(Arc::new(disk.clone()), Path::new(FOLDER), keep, roomy(), |_, _, _, _| {})
         .expect("the folder can be read")
 }
 
@@ -182,9 +182,9 @@ fn the_oldest_segments_go_when_bytes_units_or_age_are_too_much() {
 #[test]
 fn a_full_disk_refuses_writes_lets_readers_read_and_takes_writes_again() {
     let (disk, written) = filled(SHORT);
-    let budget = DiskBudget::new(300_000);
+    let budget = DiskBudget::new(300_000, "full");
     let (mut log, _) =
-        SegmentLog::open(Arc::new(disk.clone()), Path::new(FOLDER), SHORT, Arc::clone(&budget), |_, _, _| {})
+        SegmentLog::open(Arc::new(disk.clone()), Path::new(FOLDER), SHORT, Arc::clone(&budget), |_, _, _, _| {})
             .expect("open");
     log.append(3, 50, &data(36, 20_000)).expect("room");
     let full = log.append(3, 50, &data(39, 90_000)).expect_err("no room");
@@ -220,7 +220,7 @@ fn a_sync_that_fails_is_told_and_what_follows_is_in_a_new_segment() {
 fn records_without_units_are_seen_at_a_start_and_take_no_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = |seen: &mut Vec<(u64, Vec<u8>)>| {
-        let note = |place, _, data: &[u8]| seen.push((place, data.to_vec()));
+        let note = |place, _, _, data: &[u8]| seen.push((place, data.to_vec()));
         SegmentLog::open(Arc::new(OsDisk), folder.path(), Retention::default(), roomy(), note).expect("a log").0
     };
     let mut log = open(&mut Vec::new());

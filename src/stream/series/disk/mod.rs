@@ -40,17 +40,23 @@ pub use recover::Recovery;
 pub struct DiskBudget {
     bytes: u64,
     used: AtomicU64,
+    full: &'static str,
 }
 
 impl DiskBudget {
-    /// So many bytes.
-    pub fn new(bytes: u64) -> Arc<Self> {
-        Arc::new(Self { bytes, used: AtomicU64::new(0) })
+    /// So many bytes. `full` says what is used up, and what to do then.
+    pub fn new(bytes: u64, full: &'static str) -> Arc<Self> {
+        Arc::new(Self { bytes, used: AtomicU64::new(0), full })
     }
 
     /// How much is in use, in bytes.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// How much is left, in bytes.
+    pub fn left(&self) -> u64 {
+        self.bytes.saturating_sub(self.used())
     }
 
     /// Takes room.
@@ -60,7 +66,12 @@ impl DiskBudget {
     pub(in crate::stream) fn take(&self, bytes: u64) -> io::Result<()> {
         let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.bytes);
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        taken.map(drop).map_err(|_| io::Error::from(io::ErrorKind::QuotaExceeded))
+        taken.map(drop).map_err(|_| self.full())
+    }
+
+    /// That there is not enough room: [`io::ErrorKind::QuotaExceeded`], with what to do.
+    pub fn full(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::QuotaExceeded, self.full)
     }
 
     /// Counts what is there already, whether or not it fits.
@@ -110,6 +121,30 @@ pub fn delete_expired(root: &Path, now: SystemTime, in_use: impl Fn(&Path) -> bo
         }
     }
     Ok(deleted)
+}
+
+/// How long a folder is left alone that nobody uses.
+const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Deletes folders below `root` that are not in use and whose files nobody has written to for a week. A root that is not there
+/// has none.
+///
+/// # Errors
+/// Where `root` cannot be listed.
+pub fn delete_abandoned(root: &Path, in_use: impl Fn(&Path) -> bool) -> io::Result<()> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let written = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
+        let old = |path: &Path| written(path).and_then(|at| at.elapsed().ok()).is_some_and(|age| age > ABANDONED);
+        if !in_use(&path) && old(&path) && fs::read_dir(&path)?.flatten().all(|file| old(&file.path())) {
+            delete(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether no file of a folder was written within the time for which it is kept.

@@ -25,7 +25,7 @@ fn store() -> SeriesStore {
 }
 
 fn ample() -> Arc<DiskBudget> {
-    DiskBudget::new(u64::MAX)
+    DiskBudget::new(u64::MAX, "full")
 }
 
 fn open(folder: &Path, store: &SeriesStore) -> (SeriesLog, Recovery) {

@@ -119,7 +119,7 @@ fn a_snapshot_may_be_cut_between_any_two_of_its_steps() {
 #[test]
 fn while_the_disk_is_full_memory_goes_on_and_later_everything_is_on_disk() {
     let (folder, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let budget = DiskBudget::new(3000);
+    let budget = DiskBudget::new(3000, "full");
     let open = |folder: &Path, store: &SeriesStore| {
         SeriesLog::open(folder, KEEP, Arc::clone(&budget), store).expect("the folder can be read")
     };

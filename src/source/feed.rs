@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
+use serde::de::IgnoredAny;
 
-use crate::record::{Batch, Cut, Line, LineCutter, Origin, Time};
-use crate::source::Sieve;
+use super::Sieve;
+use crate::record::cutter::Piece;
+use crate::record::{Batch, Cut, Event, Level, Line, LineCutter, Origin, Signal, Time};
 use crate::stream::LiveStream;
 use crate::telemetry::{Metrics, Service, ServiceLabels};
 
@@ -14,6 +16,13 @@ use crate::telemetry::{Metrics, Service, ServiceLabels};
 const PIECE: usize = 64 * 1024;
 /// Whole records that are gathered are published when they are as large as this.
 const GATHERED: usize = 256 * 1024;
+
+/// What is done where each line is to be a JSON value.
+#[derive(Clone, Copy, Debug, Default)]
+struct Json {
+    /// Whether it was told of one that is none.
+    told: bool,
+}
 
 /// One origin's way into a stream.
 pub(super) struct Feed {
@@ -23,6 +32,7 @@ pub(super) struct Feed {
     cutter: LineCutter,
     gathered: Vec<u8>,
     lines: Vec<Line>,
+    json: Option<Json>,
     records: Counter,
     bytes: Counter,
 }
@@ -33,7 +43,19 @@ impl Feed {
         let records = metrics.records.get_or_create_owned(&raw);
         let bytes = metrics.bytes.get_or_create_owned(&raw);
         let cutter = LineCutter::new(sieve.limit());
-        Self { stream, origin, sieve, cutter, gathered: Vec::new(), lines: Vec::new(), records, bytes }
+        Self { stream, origin, sieve, cutter, gathered: Vec::new(), lines: Vec::new(), json: None, records, bytes }
+    }
+
+    /// The same for lines of JSON: blank ones are none, and of the first that is no JSON a signal tells. It is a record all
+    /// the same.
+    pub fn of_json(self) -> Self {
+        Self { json: Some(Json::default()), ..self }
+    }
+
+    /// Bytes that came before, of which only the beginning of a line at their end matters: nothing is published.
+    pub fn prime(&mut self, bytes: &[u8]) {
+        self.cutter.push(bytes);
+        let _ = self.cutter.cut();
     }
 
     /// The longest record, in bytes.
@@ -84,7 +106,21 @@ impl Feed {
         }
     }
 
-    fn publish_cut(&self, cut: Cut, truncated: bool) {
+    fn publish_cut(&mut self, mut cut: Cut, truncated: bool) {
+        if let Some(json) = &mut self.json {
+            let text = |piece: &Piece| &cut.data[piece.range.clone()];
+            cut.pieces.retain(|piece| !text(piece).trim_ascii().is_empty());
+            let is_none =
+                |piece: &Piece| !piece.truncated && serde_json::from_slice::<IgnoredAny>(text(piece)).is_err();
+            if !json.told && cut.pieces.iter().any(is_none) {
+                json.told = true;
+                let text = "A line is no JSON value; it and others like it are given as they are.";
+                self.stream.signal(Signal::new(Level::Warning, Event::SourceError, Time::now(), text));
+            }
+            if cut.pieces.is_empty() {
+                return;
+            }
+        }
         let now = Time::now();
         let lines = cut.pieces.into_iter().map(|piece| Line::new(piece.range, now, truncated || piece.truncated));
         self.publish(cut.data, lines.collect());
