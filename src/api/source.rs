@@ -146,6 +146,12 @@ impl SourceSpec {
             || self.web_socket.as_ref().is_some_and(|source| secret(&source.headers))
     }
 
+    /// Whether nodes of it are stopped and started while it runs. Others start anew without them, and read from their past what
+    /// was written meanwhile.
+    pub fn stops_nodes_as_it_runs(&self) -> bool {
+        self.containers.is_some()
+    }
+
     /// The kind, if exactly one is set.
     pub fn kind(&self) -> Option<SourceKind> {
         match self.kinds().as_slice() {

@@ -40,6 +40,11 @@ pub trait Source: Send + Sync + std::fmt::Debug {
     /// Access to what was written before the stream began, where there is any.
     fn past(self: Arc<Self>) -> Option<Arc<dyn Backlog>>;
 
+    /// Takes up which of its nodes are stopped, as `pod+container`: when this is done, they are followed no longer, and
+    /// [`listed`](Self::listed) tells when others are again. The rest goes on undisturbed. Only asked of sources of which
+    /// [`SourceSpec::stops_nodes_as_it_runs`](crate::api::SourceSpec::stops_nodes_as_it_runs) is true.
+    fn set_stopped(&self, _stopped: &[String]) {}
+
     /// How many containers, files or connections are followed now, and every change of that.
     fn targets(&self) -> watch::Receiver<usize>;
 

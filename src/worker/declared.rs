@@ -182,6 +182,7 @@ impl Declared {
         let watched = |stream: &LiveStream| watch.map(|watch| Watched::new(rules.to_vec(), watch, stream));
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.get_mut(name).filter(|entry| entry.uid == uid && *entry.lease.job() == job) {
+            entry.lease.update(&job);
             let as_before = |watched: &Watched| watched.watch_of(rules).is_some();
             if entry.watched.as_ref().map_or(rules.is_empty(), as_before) {
                 return Ok(entry.observed());

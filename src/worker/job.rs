@@ -1,5 +1,6 @@
 //! A job: what a worker does, in a form in which equal wishes are equal values.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::command::node_name;
@@ -30,12 +31,39 @@ pub struct Job {
     sight: Sight,
     /// The one declared stream that it is for, where it cannot be shared with another of the same spec.
     stream: Option<StreamName>,
-    /// Containers of the selection that are not followed, as `pod+container`.
-    stopped: Vec<String>,
+    stopped: Stopped,
     /// When its workers were last told to start anew; another time is another job.
     restarted: Option<String>,
     /// What its subscription wants kept, where that is the source's own business.
     history: Option<HistorySpec>,
+}
+
+/// Containers of the selection that are not followed, as `pod+container`. Where a source takes that up as it runs, it is no part
+/// of what makes one job another.
+#[derive(Clone, Debug)]
+struct Stopped {
+    nodes: Vec<String>,
+    as_it_runs: bool,
+}
+
+impl Stopped {
+    fn identity(&self) -> (bool, &[String]) {
+        (self.as_it_runs, if self.as_it_runs { &[] } else { &self.nodes })
+    }
+}
+
+impl PartialEq for Stopped {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Stopped {}
+
+impl Hash for Stopped {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
 }
 
 /// Why a spec cannot become a job, or a job cannot start.
@@ -104,7 +132,7 @@ impl Job {
             ring,
             sight,
             stream: None,
-            stopped: spec.stopped_nodes.clone(),
+            stopped: Stopped { nodes: spec.stopped_nodes.clone(), as_it_runs: spec.source.stops_nodes_as_it_runs() },
             restarted: spec.restarted_at.clone(),
             history: spec.source.push.as_ref().and(spec.history.clone()),
         })
@@ -112,7 +140,7 @@ impl Job {
 
     /// The job of a declared stream. One whose source keeps positions or refers to secrets belongs to that stream
     /// alone: another of the same spec has its own positions, and may have other secrets. So does one with rules, whose
-    /// signals are for its own readers.
+    /// signals are for its own readers, and one whose nodes are stopped as it runs, which is for nobody else.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -121,7 +149,8 @@ impl Job {
         default_ring: RingLimits,
         name: &StreamName,
     ) -> Result<Self, JobError> {
-        let alone = spec.source.is_of_one_stream() || !spec.rules.is_empty();
+        let source = &spec.source;
+        let alone = source.is_of_one_stream() || source.stops_nodes_as_it_runs() || !spec.rules.is_empty();
         let stream = alone.then(|| name.clone());
         Ok(Self { stream, ..Self::new(spec, default_ring, Sight::Selected)? })
     }
@@ -142,6 +171,13 @@ impl Job {
         self.ring
     }
 
+    /// Tells a source at work for an equal job which nodes are stopped.
+    pub(super) fn update(&self, source: &dyn Source) {
+        if self.stopped.as_it_runs {
+            source.set_stopped(&self.stopped.nodes);
+        }
+    }
+
     /// The service that a key must be granted to read what the job makes.
     pub fn service(&self) -> Service {
         // A job has one source.
@@ -154,15 +190,20 @@ impl Job {
             Sight::Selected => Arc::new(|_, _| true),
             Sight::Permitted(permit) => Arc::new(move |facts, container| permit.allows(facts, container)),
         };
-        let visible: Visible = match self.stopped.clone() {
+        let visible: Visible = match self.stopped.nodes.clone() {
             stopped if stopped.is_empty() => permitted,
             stopped => Arc::new(move |facts, container| {
                 let name = node_name(facts.pod, container);
                 permitted(facts, container) && !stopped.contains(&name)
             }),
         };
-        let wish =
-            Wish { visible, now, stream: self.stream.as_ref(), stopped: &self.stopped, history: self.history.as_ref() };
+        let wish = Wish {
+            visible,
+            now,
+            stream: self.stream.as_ref(),
+            stopped: &self.stopped.nodes,
+            history: self.history.as_ref(),
+        };
         Ok(sources.build(&self.source, &self.filter, wish)?)
     }
 }

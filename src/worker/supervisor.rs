@@ -125,6 +125,7 @@ impl Supervisor {
         if let Some(worker) = workers.get(&job) {
             worker.leases.fetch_add(1, Ordering::Relaxed);
             prepare(&worker.stream);
+            job.update(&*worker.source);
             return Ok(Lease { supervisor: Arc::clone(self), worker: Arc::clone(worker) });
         }
         let worker = Arc::new(self.start(job, prepare)?);
@@ -225,6 +226,11 @@ impl Lease {
     /// The containers that are followed now.
     pub fn roster(&self) -> Vec<Arc<Origin>> {
         self.worker.source.roster()
+    }
+
+    /// Tells the worker what of an equal job is taken up as it runs.
+    pub(super) fn update(&self, job: &Job) {
+        job.update(&*self.worker.source);
     }
 
     /// What the worker does.

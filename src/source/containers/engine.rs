@@ -166,11 +166,12 @@ impl Engine {
 
     /// What happens to containers from now on.
     pub async fn events(&self) -> Result<Events, EngineError> {
-        let answer = self.ask(&format!("/events?filters={EVENTS}")).await?;
+        let answer = in_time(self.ask(&format!("/events?filters={EVENTS}"))).await?;
         Ok(Events { body: answer.into_body(), read: Vec::new() })
     }
 
-    /// A container's log, both of its writers, each line with its time.
+    /// A container's log, both of its writers, each line with its time. There is no bound for how long it may take to begin: some
+    /// engines answer with the first line.
     pub async fn log(&self, id: &str, ask: LogAsk) -> Result<DirectBody<UnixStream>, EngineError> {
         let mut path = format!("/containers/{id}/logs?stdout=true&stderr=true&timestamps=true");
         if ask.follow {

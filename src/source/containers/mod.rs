@@ -22,7 +22,7 @@ mod look_back;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -68,23 +68,39 @@ pub struct ContainersConfig {
 pub struct Containers {
     engine: Arc<Engine>,
     names: Vec<NamePattern>,
-    stopped: Vec<String>,
     tail_lines: u64,
     sieve: Arc<Sieve>,
     metrics: Arc<Metrics>,
     host: String,
-    followed: Mutex<HashMap<String, Followed>>,
+    nodes: Mutex<Nodes>,
+    /// Some are to be followed again.
+    again: Notify,
     targets: watch::Sender<usize>,
-    /// That all that was there at first is followed, so that what is written from now on comes.
+    /// That all that was there at first, or was started again, is followed, so that what is written from now on comes.
     listed: watch::Sender<bool>,
 }
 
 /// Held by who does not follow yet what was there at first; nothing is ever sent.
 type Unsettled = mpsc::Sender<Infallible>;
 
+/// The containers of the selection.
+#[derive(Default)]
+struct Nodes {
+    /// Those that are followed, by their ids.
+    followed: HashMap<String, Followed>,
+    /// Those that are not, as `host+container`.
+    stopped: Vec<String>,
+    /// Names of those that are to be followed again, once the engine is asked what there is.
+    starting: HashSet<String>,
+    /// How often some were to be followed again.
+    starts: u64,
+}
+
 struct Followed {
     origin: Arc<Origin>,
     seen: watch::Sender<Seen>,
+    stream: Arc<LiveStream>,
+    cancel: CancellationToken,
 }
 
 /// What the tasks of one run share.
@@ -100,12 +116,12 @@ impl Containers {
         Arc::new(Self {
             engine: Arc::new(Engine::new(config.socket)),
             names: config.names,
-            stopped: config.stopped,
             tail_lines: config.tail_lines,
             sieve: Arc::new(config.sieve),
             metrics: config.metrics,
             host: sysinfo::System::host_name().unwrap_or_else(|_| "localhost".to_owned()),
-            followed: Mutex::default(),
+            nodes: Mutex::new(Nodes { stopped: config.stopped, ..Nodes::default() }),
+            again: Notify::new(),
             targets: watch::channel(0).0,
             listed: watch::channel(false).0,
         })
@@ -121,12 +137,12 @@ impl Containers {
         cancel.cancel();
         tasks.close();
         tasks.wait().await;
-        self.followed.lock().clear();
+        self.nodes.lock().followed.clear();
         self.targets.send_replace(0);
     }
 
     /// Knows which containers there are, for ever, whether the engine is there or not.
-    async fn watch_engine(&self, running: &Running<'_>) {
+    async fn watch_engine(self: &Arc<Self>, running: &Running<'_>) {
         let mut backoff = Backoff::new(LONGEST_WAIT);
         let (mut away, mut first) = (false, First::Tail(self.tail_lines));
         loop {
@@ -147,7 +163,7 @@ impl Containers {
 
     /// Listens to the engine until it ends.
     async fn session(
-        &self,
+        self: &Arc<Self>,
         running: &Running<'_>,
         first: &mut First,
         away: &mut bool,
@@ -158,54 +174,73 @@ impl Containers {
         let mut events = self.engine.events().await?;
         let list = self.engine.list().await?;
         // What is not known when the engine comes back has come since.
-        match std::mem::replace(first, First::Beginning) {
-            First::Tail(_) => self.take_first_list(list, running),
-            First::Beginning => self.take_list(list, First::Beginning, None, running),
-        }
+        self.take_list(list, std::mem::replace(first, First::Beginning), running);
         *answered = true;
         if std::mem::take(away) {
             let text = "The Docker Engine is back; its containers are followed again.";
             running.stream.signal(Signal::new(Level::Info, Event::Reconnected, Time::now(), text));
         }
-        while let Some(event) = events.next().await? {
-            match event.action.as_str() {
-                "start" => self.take_start(event, running),
-                "destroy" | "remove" => self.remove(&event.id),
-                "rename" => self.take_list(self.engine.list().await?, First::Tail(self.tail_lines), None, running),
-                _ => {}
+        loop {
+            tokio::select! {
+                event = events.next() => match event? {
+                    Some(event) => self.take_event(event, running).await?,
+                    None => return Ok(()),
+                },
+                // What is not known then has come since, and its event is on its way.
+                () = self.again.notified() => self.take_list(self.engine.list().await?, First::Beginning, running),
             }
+        }
+    }
+
+    async fn take_event(self: &Arc<Self>, event: EngineEvent, running: &Running<'_>) -> Result<(), EngineError> {
+        match event.action.as_str() {
+            "start" => self.look(&event.id, &event.name, First::Beginning, None, running),
+            "destroy" | "remove" => self.remove(&event.id),
+            "rename" => self.take_list(self.engine.list().await?, First::Tail(self.tail_lines), running),
+            _ => {}
         }
         Ok(())
     }
 
-    /// Takes what is there at first; it is told that it is followed once it is.
-    fn take_first_list(&self, list: Vec<Listed>, running: &Running<'_>) {
-        let (unsettled, mut settled) = mpsc::channel(1);
-        self.take_list(list, First::Tail(self.tail_lines), Some(unsettled), running);
-        let (listed, cancel) = (self.listed.clone(), running.cancel.clone());
-        running.tasks.spawn(cancel.run_until_cancelled_owned(async move {
-            // Nothing comes: it ends when nobody holds the other end.
-            let _: Option<Infallible> = settled.recv().await;
-            listed.send_replace(true);
-        }));
-    }
-
-    fn take_list(&self, list: Vec<Listed>, first: First, unsettled: Option<Unsettled>, running: &Running<'_>) {
-        let is_wanted = |id: &str| list.iter().any(|listed| listed.id == id && self.wants(&listed.name));
-        let gone: Vec<String> = self.followed.lock().keys().filter(|id| !is_wanted(id)).cloned().collect();
-        gone.iter().for_each(|id| self.remove(id));
-        for listed in list {
-            self.look(&listed.id, &listed.name, first, unsettled.clone(), running);
+    /// Takes what is there now. Where it was not told yet that all is followed, that is told once it is.
+    fn take_list(self: &Arc<Self>, list: Vec<Listed>, first: First, running: &Running<'_>) {
+        let (starting, starts) = {
+            let mut nodes = self.nodes.lock();
+            let gone = |id: &String, _: &mut Followed| !list.iter().any(|one| one.id == *id && self.wants(&one.name));
+            nodes.followed.extract_if(gone).for_each(|(_, known)| known.removed());
+            self.targets.send_replace(nodes.followed.len());
+            (std::mem::take(&mut nodes.starting), nodes.starts)
+        };
+        let unsettled = (!*self.listed.borrow()).then(|| self.settle(starts, running));
+        for Listed { id, name } in list {
+            // Of one that is started again the past was read, or is not wanted.
+            let started = first == First::Beginning && starting.contains(&name);
+            self.look(&id, &name, if started { First::Tail(0) } else { first }, unsettled.clone(), running);
         }
     }
 
-    fn take_start(&self, event: EngineEvent, running: &Running<'_>) {
-        self.look(&event.id, &event.name, First::Beginning, None, running);
+    /// It is told that all is followed once nobody holds any longer what this gives, unless more is to be followed then.
+    fn settle(self: &Arc<Self>, starts: u64, running: &Running<'_>) -> Unsettled {
+        let (unsettled, mut settled) = mpsc::channel(1);
+        let (this, cancel) = (Arc::clone(self), running.cancel.clone());
+        running.tasks.spawn(cancel.run_until_cancelled_owned(async move {
+            // Nothing comes: it ends when nobody holds the other end.
+            let _: Option<Infallible> = settled.recv().await;
+            let nodes = this.nodes.lock();
+            if nodes.starts == starts {
+                this.listed.send_replace(true);
+            }
+        }));
+        unsettled
     }
 
     fn wants(&self, name: &str) -> bool {
-        let stopped = format!("{}+{name}", self.host);
-        self.names.iter().any(|pattern| pattern.matches(name)) && !self.stopped.contains(&stopped)
+        self.names.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// What a container is called in the list of those that are stopped.
+    fn node(&self, name: &str) -> String {
+        format!("{}+{name}", self.host)
     }
 
     /// A container is there, or has started: follows it, or tells whoever follows it already.
@@ -213,7 +248,11 @@ impl Containers {
         if !self.wants(name) {
             return;
         }
-        let mut followed = self.followed.lock();
+        let mut nodes = self.nodes.lock();
+        if nodes.stopped.contains(&self.node(name)) {
+            return;
+        }
+        let followed = &mut nodes.followed;
         if let Some(known) = followed.get(id) {
             return known.seen.send_modify(|seen| seen.looks += 1);
         }
@@ -239,19 +278,32 @@ impl Containers {
             unsettled,
             seen,
         };
-        followed.insert(id.to_owned(), Followed { origin, seen: sender });
+        let (stream, cancel) = (Arc::clone(running.stream), running.cancel.child_token());
+        followed.insert(id.to_owned(), Followed { origin, seen: sender, stream, cancel: cancel.clone() });
         self.targets.send_replace(followed.len());
-        let cancel = running.cancel.clone();
         running.tasks.spawn(async move { cancel.run_until_cancelled(follow.run()).await });
     }
 
     /// A container was removed, or has a name that is not wanted. What it wrote last is read as long as it can be.
     fn remove(&self, id: &str) {
-        let mut followed = self.followed.lock();
-        if let Some(known) = followed.remove(id) {
-            known.seen.send_modify(|seen| seen.removed = true);
-            self.targets.send_replace(followed.len());
+        let mut nodes = self.nodes.lock();
+        if let Some(known) = nodes.followed.remove(id) {
+            known.removed();
+            self.targets.send_replace(nodes.followed.len());
         }
+    }
+}
+
+impl Followed {
+    fn removed(&self) {
+        self.seen.send_modify(|seen| seen.removed = true);
+    }
+
+    /// It is followed no longer, from now on.
+    fn stop(&self) {
+        self.cancel.cancel();
+        let text = format!("Container STOPPED: {} is not followed until it is started", self.origin.container);
+        self.stream.signal(Signal::new(Level::Info, Event::Deleted, Time::now(), text).about(&self.origin));
     }
 }
 
@@ -264,6 +316,27 @@ impl Source for Containers {
         None
     }
 
+    fn set_stopped(&self, stopped: &[String]) {
+        let mut nodes = self.nodes.lock();
+        let before = std::mem::replace(&mut nodes.stopped, stopped.to_vec());
+        let ends = |_: &String, known: &mut Followed| stopped.contains(&self.node(&known.origin.container));
+        let ended: Vec<_> = nodes.followed.extract_if(ends).collect();
+        if !ended.is_empty() {
+            self.targets.send_replace(nodes.followed.len());
+        }
+        let own = self.node("");
+        let started = before.iter().filter(|node| !stopped.contains(node)).filter_map(|node| node.strip_prefix(&own));
+        let started: Vec<String> = started.map(str::to_owned).collect();
+        if !started.is_empty() {
+            nodes.starting.extend(started);
+            nodes.starts += 1;
+            self.listed.send_replace(false);
+            self.again.notify_one();
+        }
+        drop(nodes);
+        ended.iter().for_each(|(_, known)| known.stop());
+    }
+
     fn targets(&self) -> watch::Receiver<usize> {
         self.targets.subscribe()
     }
@@ -273,7 +346,7 @@ impl Source for Containers {
     }
 
     fn roster(&self) -> Vec<Arc<Origin>> {
-        let mut origins: Vec<_> = self.followed.lock().values().map(|known| Arc::clone(&known.origin)).collect();
+        let mut origins: Vec<_> = self.nodes.lock().followed.values().map(|known| Arc::clone(&known.origin)).collect();
         origins.sort_by_key(|origin| origin.path());
         origins
     }

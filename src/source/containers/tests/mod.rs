@@ -182,6 +182,69 @@ async fn a_restart_is_told_and_followed_and_the_end_of_the_run_before_comes_whol
     house.end().await;
 }
 
+#[rstest]
+#[case::without_a_tail(0)]
+#[case::with_one(5)]
+#[tokio::test]
+async fn one_is_stopped_and_started_while_the_lines_of_the_others_come_each_once(#[case] tail: u64) {
+    let docker = Docker::new();
+    docker.run("busy", false);
+    docker.run("web", false);
+    let mut house = House::new(docker.socket(), &["busy", "web"], tail, &FilterSpec::default());
+    house.listed().await;
+    let node = house.source.node("web");
+    for round in 0..20 {
+        let write = |name: &str, text: String| {
+            docker.write(name, 1, &text);
+            text
+        };
+        let busy = |text: &str| write("busy", format!("{text} {round}"));
+        let wanted = [write("web", format!("before {round}")), busy("goes on")];
+        let mut lines = house.lines(2).await;
+        lines.sort();
+        assert_eq!(lines, wanted);
+
+        house.source.set_stopped(std::slice::from_ref(&node));
+        assert_eq!(*house.source.targets().borrow(), 1);
+        let first = busy("while it is stopped");
+        write("web", format!("unheard {round}"));
+        if round % 4 == 3 {
+            docker.cut();
+        }
+        if round % 5 == 4 {
+            docker.stop("web", 0);
+            docker.start("web");
+        }
+        house.source.set_stopped(&[]);
+        house.listed().await;
+        assert_eq!(*house.source.targets().borrow(), 2);
+        let lines = [first, busy("once it is started")];
+        assert_eq!(house.lines(2).await, lines);
+    }
+    house.end().await;
+}
+
+#[tokio::test]
+async fn one_that_was_stopped_from_the_beginning_is_followed_once_it_is_started_and_no_other() {
+    let docker = Docker::new();
+    docker.run("web-1", false);
+    docker.run("web-2", false);
+    let mut house = House::new(docker.socket(), &["web-.*"], 100, &FilterSpec::default());
+    let nodes = [house.source.node("web-1"), house.source.node("web-2")];
+    house.source.set_stopped(&nodes);
+    house.listed().await;
+    for name in ["web-1", "web-2"] {
+        docker.write(name, 1, "unheard");
+    }
+    house.source.set_stopped(&nodes[1..]);
+    house.listed().await;
+    for name in ["web-2", "web-1"] {
+        docker.write(name, 1, name);
+    }
+    assert_eq!(house.lines(1).await, ["web-1"]);
+    house.end().await;
+}
+
 #[tokio::test]
 async fn a_container_that_had_ended_is_followed_from_its_next_start() {
     let docker = Docker::new();
