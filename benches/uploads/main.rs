@@ -5,11 +5,12 @@
 //! ```
 //!
 //! One upload with `curl -T` to Weir and to a server that does nothing but write a file; the same bytes read by one and by a
-//! hundred, beside `cat` of a file; then many small producers with many readers. For each the memory of Weir's process.
+//! hundred, beside `cat` of a file, and `curl` from nginx where it is installed; then many small producers with many readers. For each the memory of Weir's process.
 
 #![allow(clippy::disallowed_methods, reason = "threads and tasks end with the program")]
 #![allow(clippy::print_stdout, clippy::disallowed_macros, reason = "it prints its figures")]
 
+mod nginx;
 mod plain;
 mod serving;
 
@@ -22,6 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use nginx::Nginx;
 use serving::Serving;
 
 /// Whatever goes wrong.
@@ -63,7 +65,7 @@ fn main() -> Result<(), Problem> {
         let serving = Serving::start(home.path(), wish.producers).await?;
         println!("{} MB, {} cores; Weir at rest: {}", wish.megabytes, cores(), serving.memory());
         one_upload(&serving, &file, home.path())?;
-        reading(&serving, &file, wish.megabytes).await?;
+        reading(&serving, &file, wish.megabytes)?;
         many(&serving, &wish).await?;
         serving.stop()
     })
@@ -119,8 +121,9 @@ fn one_upload(serving: &Serving, file: &Path, folder: &Path) -> Result<(), Probl
     Ok(())
 }
 
-async fn reading(serving: &Serving, file: &Path, megabytes: u64) -> Result<(), Problem> {
+fn reading(serving: &Serving, file: &Path, megabytes: u64) -> Result<(), Problem> {
     let bytes = megabytes * 1024 * 1024;
+    let nginx = Nginx::start(file.parent().ok_or("no folder")?)?;
     for readers in [1, 100] {
         let mut commands: Vec<(&str, Vec<Command>)> = Vec::new();
         let cat = || {
@@ -136,6 +139,10 @@ async fn reading(serving: &Serving, file: &Path, megabytes: u64) -> Result<(), P
         commands.push(("cat of the file", (0..readers).map(|_| cat()).collect()));
         let local = format!("file://{}", file.display());
         commands.push(("curl file://", (0..readers).map(|_| curl(local.clone())).collect()));
+        if let Some(nginx) = &nginx {
+            let url = format!("http://{}/noise", nginx.address);
+            commands.push(("curl from nginx", (0..readers).map(|_| curl(url.clone())).collect()));
+        }
         commands.push(("curl from Weir, disk", (0..readers).map(|_| curl(serving.url("/stream/disk"))).collect()));
         for (what, commands) in commands {
             let began = Instant::now();

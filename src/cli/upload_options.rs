@@ -23,6 +23,10 @@ pub(super) struct UploadArgs {
     #[arg(long, value_name = "BYTES", env = "WEIR_UPLOADS_MEMORY", hide_env_values = true)]
     #[arg(default_value = "268435456")]
     uploads_memory: String,
+    /// Bytes of all uploads that have come and wait to be written, beyond 16 KiB of each
+    #[arg(long, value_name = "BYTES", env = "WEIR_UPLOADS_WAITING", hide_env_values = true)]
+    #[arg(default_value = "67108864")]
+    uploads_waiting: String,
     /// Bytes on disk for all uploads
     #[arg(long, value_name = "BYTES", env = "WEIR_UPLOADS_DISK_BYTES", hide_env_values = true)]
     #[arg(default_value = "1073741824")]
@@ -48,6 +52,7 @@ impl UploadArgs {
         UploadsConfig {
             stream_bytes: p.number("--upload-bytes", &self.upload_bytes, 1024..=4 * 1024 * 1024 * 1024),
             memory: p.number("--uploads-memory", &self.uploads_memory, 1024..=64 * 1024 * 1024 * 1024),
+            gathered: p.number("--uploads-waiting", &self.uploads_waiting, 0..=64 * 1024 * 1024 * 1024),
             streams: p.number("--max-uploads", &self.max_uploads, 1..=1_000_000),
             keep: p.duration("--upload-keep", &self.upload_keep, SECOND..=LONGEST),
             stall: p.duration("--upload-stall", &self.upload_stall, SECOND..=LONGEST),

@@ -294,13 +294,13 @@ where
 }
 
 fn builder(limits: &Limits) -> http1::Builder {
-    /// What hyper needs at least for its buffer.
-    const LEAST: usize = 8 * 1024;
+    /// What is read of a body, and queued of an answer, at a time: hyper begins with 8 KiB, and takes more where more comes.
+    const BUFFER: usize = 64 * 1024;
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout.max(limits.head_timeout))
-        .max_buf_size(limits.head_bytes.max(LEAST))
+        .max_buf_size(limits.head_bytes.max(BUFFER))
         .max_header_size(limits.head_bytes);
     builder
 }

@@ -9,15 +9,23 @@
 /// What a record has before its payload, in bytes.
 pub(super) const FRAME: usize = 8;
 
+/// What goes before a payload that consists of these parts.
+pub(super) fn before(parts: &[&[u8]]) -> [u8; FRAME] {
+    let length = parts.iter().map(|part| part.len()).sum::<usize>() as u32;
+    let sum = parts.iter().fold(0, |sum, part| crc32c::crc32c_append(sum, part));
+    let mut frame = [0; FRAME];
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    frame[4..].copy_from_slice(&sum.to_le_bytes());
+    frame
+}
+
 /// Appends a record whose payload `fill` writes.
 pub(super) fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME]);
     fill(out);
-    let payload = &out[start + FRAME..];
-    let (length, sum) = (payload.len() as u32, crc32c::crc32c(payload));
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    out[start + 4..start + FRAME].copy_from_slice(&sum.to_le_bytes());
+    let frame = before(&[&out[start + FRAME..]]);
+    out[start..start + FRAME].copy_from_slice(&frame);
 }
 
 /// Takes the payload of the next record off the front of `bytes`; `None` where there is none that is whole and no longer

@@ -233,6 +233,7 @@ fn uploads_cost_what_the_values_say_and_else_what_the_binary_says() {
         "WEIR_ALLOW_UNDECLARED_UPLOADS",
         "WEIR_UPLOAD_BYTES",
         "WEIR_UPLOADS_MEMORY",
+        "WEIR_UPLOADS_WAITING",
         "WEIR_UPLOADS_DISK_BYTES",
         "WEIR_MAX_UPLOADS",
         "WEIR_UPLOAD_KEEP",
@@ -242,10 +243,10 @@ fn uploads_cost_what_the_values_say_and_else_what_the_binary_says() {
     let set = |values: Json| variables.map(|name| env(&container(&with(values.clone())), name));
     assert!(set(json!({})).iter().all(Option::is_none));
     let uploads = json!({
-        "allowUndeclared": true, "bytes": 1_048_576, "memoryBytes": 134_217_728, "diskBytes": 10_737_418_240_u64,
-        "max": 500, "keep": "2h", "stall": "10m", "metadataBytes": 1024,
+        "allowUndeclared": true, "bytes": 1_048_576, "memoryBytes": 134_217_728, "waitingBytes": 33_554_432,
+        "diskBytes": 10_737_418_240_u64, "max": 500, "keep": "2h", "stall": "10m", "metadataBytes": 1024,
     });
-    let expected = ["true", "1048576", "134217728", "10737418240", "500", "2h", "10m", "1024"];
+    let expected = ["true", "1048576", "134217728", "33554432", "10737418240", "500", "2h", "10m", "1024"];
     assert_eq!(set(json!({"config": {"uploads": uploads}})), expected.map(|value| Some(value.to_owned())));
     for wrong in [json!({"keep": "an hour"}), json!({"bytes": 1}), json!({"many": 1})] {
         assert!(!schema_errors(&json!({"config": {"uploads": wrong}})).is_empty(), "{wrong}");

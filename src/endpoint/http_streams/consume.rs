@@ -201,9 +201,9 @@ impl Follow {
     async fn next(mut self) -> Item {
         let piece = tokio::select! {
             biased;
-            () = self.closed.cancelled() => return broken("the subscription was changed, suspended or deleted"),
-            denied = self.pass.lost() => return broken(&denied.to_string()),
-            () = self.services.drain.draining().cancelled() => return broken("Weir is shutting down"),
+            () = self.closed.cancelled() => return broken("the subscription was changed, suspended or deleted").await,
+            denied = self.pass.lost() => return broken(&denied.to_string()).await,
+            () = self.services.drain.draining().cancelled() => return broken("Weir is shutting down").await,
             piece = self.reader.next() => piece,
         };
         match piece {
@@ -214,9 +214,9 @@ impl Follow {
                 }
                 Some((Ok(bytes), Some(self)))
             }
-            Piece::End(State::Gone) => self.ended(State::Gone, "the stream was deleted or replaced"),
+            Piece::End(State::Gone) => self.ended(State::Gone, "the stream was deleted or replaced").await,
             Piece::End(_) if self.measured => None,
-            Piece::End(State::Aborted) => self.ended(State::Aborted, "the producer was lost before the end"),
+            Piece::End(State::Aborted) => self.ended(State::Aborted, "the producer was lost before the end").await,
             Piece::End(state) => {
                 self.tell(state);
                 None
@@ -226,18 +226,18 @@ impl Follow {
                 self.services.metrics.gaps.inc();
                 self.services.metrics.uploads_missed.inc_by(missed);
                 tracing::debug!(stream = %self.upload.name, missed, "A reader was slower than what is kept, and is cut");
-                broken("the reader was slower than what is kept")
+                broken("the reader was slower than what is kept").await
             }
             Piece::Failed(error) => {
                 tracing::warn!(stream = %self.upload.name, %error, "An upload cannot be read from disk");
-                broken("the disk cannot be read")
+                broken("the disk cannot be read").await
             }
         }
     }
 
     /// An end that is not the producer's own: told in a trailer, or to who takes none by breaking off.
-    fn ended(self, state: State, why: &str) -> Item {
-        if self.tell(state) { None } else { broken(why) }
+    async fn ended(self, state: State, why: &str) -> Item {
+        if self.tell(state) { None } else { broken(why).await }
     }
 
     fn tell(&self, state: State) -> bool {
@@ -256,6 +256,8 @@ impl Drop for Follow {
 }
 
 /// The answer breaks off, so that nobody takes it for whole.
-fn broken(why: &str) -> Item {
+async fn broken(why: &str) -> Item {
+    // hyper drops what it has not written yet when a body fails: it is let go on once, and writes what the socket takes.
+    tokio::task::yield_now().await;
     Some((Err(std::io::Error::other(why.to_owned())), None))
 }

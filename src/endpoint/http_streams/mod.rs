@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `produce` | `POST /stream`, `POST /stream/:id`: an upload, from its first byte to its end |
+//! | `store` | its body, from the connection to where it is kept |
 //! | `consume` | `GET` and `HEAD /stream/:id` |
 //! | `range` | which part of a stream is asked for |
 //! | `spy` | `GET /spy`: everything at once |
@@ -13,6 +14,7 @@ mod pass;
 mod produce;
 mod range;
 mod spy;
+mod store;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //!   client ── head ──────► begin ── 201, X-Stream-Id ──► client
-//!          ── body ──────► pump ──► ByteStream
+//!          ── body ──────► store ─► ByteStream
 //!          ── its end ───► finish ─ the end of the answer ──► client
 //! ```
 //!
 //! An answer that ends without its last chunk says that the upload is not complete.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue, LOCATION};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use warp::reply::{Reply as _, Response};
 
 use super::super::ask::Ask;
@@ -24,6 +24,7 @@ use super::super::reply::{Problem, secure};
 use super::super::services::Services;
 use super::super::sse::InSync;
 use super::pass::Pass;
+use super::store::store;
 use super::{
     GENERATION, ID, Incoming, METADATA, OFFSET, REPLACED, authorise, encoded, generation_of, invalid, may, name_of,
     uploads,
@@ -34,12 +35,6 @@ use crate::source::push::{Begun, Metadata, UploadError, UploadId};
 use crate::stream::StreamName;
 use crate::stream::byte_stream::{AppendError, State};
 
-/// So many pieces of a body that are there already are stored together.
-const TOGETHER: usize = 16;
-/// How often what was stored is made durable while an upload runs, where that is promised.
-const SETTLE: Duration = Duration::from_secs(1);
-/// How often it is tried whether there is memory again.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How long the answer waits for the first bytes of a client that waits to be told to send them.
 const CONTINUED: Duration = Duration::from_millis(200);
 /// How much of the body of a refused upload is read so that the client gets to read why, and for how long.
@@ -62,7 +57,7 @@ struct Wish {
 
 /// Why an upload is not complete.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
+pub(super) enum Lost {
     #[error("the connection to the producer was lost")]
     Connection,
     #[error("the producer sent nothing for {} s", .0.as_secs())]
@@ -266,87 +261,6 @@ async fn run(
         }
     }
     outcome
-}
-
-async fn store(
-    services: &Services,
-    begun: &Begun,
-    mut skip: u64,
-    body: Incoming,
-    first: oneshot::Sender<()>,
-) -> Result<(), Lost> {
-    let stall = uploads(services).config().stall;
-    let counted = services
-        .metrics
-        .bytes
-        .get_or_create_owned(&crate::telemetry::ServiceLabels { service: crate::telemetry::Service::Raw });
-    let (mut len, mut first) = (begun.len, Some(first));
-    let (mut heard, mut settled, mut unsettled) = (Instant::now(), Instant::now(), false);
-    let mut pieces = body.ready_chunks(TOGETHER);
-    loop {
-        let wait = if unsettled { SETTLE.min(stall) } else { stall };
-        match timeout(wait, pieces.next()).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(pieces)) => {
-                first.take().map(|first| first.send(()));
-                heard = Instant::now();
-                let (mut bytes, whole) = joined(pieces);
-                let there = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
-                skip -= there as u64;
-                let bytes = bytes.split_off(there);
-                len += bytes.len() as u64;
-                if let Some(most) = begun.policy.most.filter(|most| len > *most) {
-                    return Err(Lost::TooLong(most));
-                }
-                // What becomes records is counted as such.
-                if begun.policy.records.is_none() {
-                    counted.inc_by(bytes.len() as u64);
-                }
-                append(begun, bytes, stall).await?;
-                unsettled = true;
-                if !whole {
-                    return Err(Lost::Connection);
-                }
-            }
-            Err(_) if heard.elapsed() >= stall => return Err(Lost::Stalled(stall)),
-            Err(_) => {}
-        }
-        if unsettled && settled.elapsed() >= SETTLE {
-            begun.upload.bytes.settle().await?;
-            (settled, unsettled) = (Instant::now(), false);
-        }
-    }
-}
-
-/// Stores bytes; waits where memory is short, and the producer with it.
-async fn append(begun: &Begun, bytes: Bytes, patience: Duration) -> Result<(), Lost> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let began = Instant::now();
-    loop {
-        match begun.upload.bytes.append(begun.writer, bytes.clone()).await {
-            Err(AppendError::NoMemory) if began.elapsed() < patience => sleep(TRY_AGAIN).await,
-            outcome => return Ok(outcome?),
-        }
-    }
-}
-
-/// Pieces in one, and whether none of them tells of a lost connection.
-fn joined(mut pieces: Vec<Result<Bytes, warp::Error>>) -> (Bytes, bool) {
-    if let [Ok(_)] = pieces.as_slice()
-        && let Some(Ok(only)) = pieces.pop()
-    {
-        return (only, true);
-    }
-    let mut all = BytesMut::new();
-    for piece in pieces {
-        match piece {
-            Ok(bytes) => all.extend_from_slice(&bytes),
-            Err(_) => return (all.freeze(), false),
-        }
-    }
-    (all.freeze(), true)
 }
 
 /// Reads some of a body that is not wanted: closing over unread bytes would reset the connection, and the answer with it.

@@ -5,6 +5,7 @@
 //! | `identity` | what an id and metadata may be |
 //! | `policy` | [`UploadsConfig`], and [`Policy`]: what holds for uploads of one name |
 //! | `uploads` | [`Uploads`]: all of them, by name; who may begin, go on, replace |
+//! | `gather` | what has come of one and is not stored yet |
 //! | `shelf` | those on disk: their folders, and what a start finds there |
 //! | `records` | [`Records`]: what is uploaded, cut into lines |
 //! | `declared` | the source: a subscription that declares a name |
@@ -12,6 +13,7 @@
 //! What a client wrote never becomes part of a path: folders are named by a hash.
 
 mod declared;
+mod gather;
 mod identity;
 mod policy;
 mod records;
@@ -24,6 +26,7 @@ mod record_tests;
 mod tests;
 
 pub use declared::{Declared, PushConfig};
+pub use gather::{Batch, Gathered, Gathering};
 pub use identity::{IdError, Metadata, MetadataError, UploadId};
 pub use policy::{Policy, UploadsConfig, UploadsDisk};
 pub use records::{Framing, Records};

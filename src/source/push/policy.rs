@@ -17,6 +17,8 @@ pub struct UploadsConfig {
     pub stream_bytes: usize,
     /// Bytes of all uploads that are kept in memory; 256 MiB.
     pub memory: u64,
+    /// Bytes of all uploads that have come and wait to be stored, beyond the little that each may have; 64 MiB.
+    pub gathered: u64,
     /// Uploads that are known at a time; 10,000.
     pub streams: usize,
     /// How long an upload that has ended is kept after its end, or after it was last asked for; 1 h.
@@ -45,6 +47,7 @@ impl Default for UploadsConfig {
         Self {
             stream_bytes: 8 * 1024 * 1024,
             memory: 256 * 1024 * 1024,
+            gathered: 64 * 1024 * 1024,
             streams: 10_000,
             keep: Duration::from_secs(60 * 60),
             stall: Duration::from_secs(60 * 60),

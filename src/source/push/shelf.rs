@@ -101,6 +101,7 @@ impl Shelf {
             let bytes = recovery.damaged;
             tracing::warn!(folder = %folder.display(), bytes, "The end of an upload on disk was torn or damaged");
         }
+        let log = if about.fsync == FsyncPolicy::Never { log.lazily() } else { log };
         Ok(ByteStream::on_disk(log, found.then_some(complete), about.fsync, self.tracker.clone()))
     }
 
@@ -150,7 +151,7 @@ impl Shelf {
 fn write_about(folder: &Path, about: &About) -> io::Result<()> {
     let text = serde_json::to_vec(about)?;
     let mut file = OsDisk.create(&folder.join(UNFINISHED))?;
-    file.append(&segment::sealed(&text))?;
+    file.append(&[&segment::sealed(&text)])?;
     file.sync()?;
     OsDisk.rename(&folder.join(UNFINISHED), &folder.join(ABOUT))?;
     OsDisk.sync_folder(folder)

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::gather::Gathering;
 use super::identity::Metadata;
 use super::policy::{Policy, UploadsConfig};
 use super::shelf::{About, Shelf};
@@ -142,6 +143,7 @@ struct Known {
 pub struct Uploads {
     config: UploadsConfig,
     pool: Arc<Pool>,
+    gathering: Gathering,
     shelf: Option<Arc<Shelf>>,
     known: Mutex<Known>,
     arrivals: broadcast::Sender<Arc<Upload>>,
@@ -163,6 +165,7 @@ impl Uploads {
         let shelf = config.disk.as_ref().map(|disk| Shelf::new(disk, tracker.clone()));
         let uploads = Arc::new(Self {
             pool: Pool::new(config.memory),
+            gathering: Gathering::new(config.gathered),
             shelf,
             known: Mutex::default(),
             arrivals: broadcast::channel(ARRIVALS).0,
@@ -186,6 +189,7 @@ impl Uploads {
         let config = UploadsConfig::default();
         Arc::new(Self {
             pool: Pool::new(0),
+            gathering: Gathering::new(0),
             shelf: None,
             known: Mutex::default(),
             arrivals: broadcast::channel(1).0,
@@ -198,6 +202,11 @@ impl Uploads {
     /// How uploads are bounded.
     pub fn config(&self) -> &UploadsConfig {
         &self.config
+    }
+
+    /// The memory for what has come and is not stored yet.
+    pub fn gathering(&self) -> &Gathering {
+        &self.gathering
     }
 
     /// Weir's own counters.

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use super::segment::{LONGEST_DATA, SegmentLog, SegmentView};
+use super::segment::{SegmentLog, SegmentView};
 use crate::api::FsyncPolicy;
 use crate::record::Time;
 use memory::Blocks;
@@ -98,6 +98,12 @@ pub trait Onlooker: Send + Sync {
     /// The writer is done, and this is how it stands with the stream.
     fn finished(&self, state: State);
 }
+
+/// The most bytes of one record on disk: so many that writing one costs little beside its bytes, and so few that a reader who
+/// begins inside of one reads little in vain.
+const RECORD: usize = 128 * 1024;
+/// Where the room for all logs runs out, it is used up by shorter records, but by none that is shorter than this.
+const LEAST_RECORD: usize = 8 * 1024;
 
 /// Where the bytes are.
 enum Store {
@@ -219,15 +225,7 @@ impl ByteStream {
                     if *this.writer.lock() != mine.0 {
                         return Err(AppendError::Superseded);
                     }
-                    let (onlooker, mut written) = (this.onlooker(), Ok(()));
-                    for piece in bytes.chunks(LONGEST_DATA) {
-                        let units = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-                        written = log.append(units, Time::now().millis(), piece);
-                        if written.is_err() {
-                            break;
-                        }
-                        onlooker.iter().for_each(|onlooker| onlooker.appended(piece));
-                    }
+                    let mut written = append_records(log, &bytes, this.onlooker().as_deref());
                     if fsync == FsyncPolicy::Always {
                         written = written.and_then(|()| log.sync());
                     }
@@ -340,6 +338,26 @@ impl ByteStream {
         let done = tracker.spawn_blocking(move || work(&this, &mut log.lock(), fsync)).await;
         done.map_err(|error| AppendError::Disk(io::Error::other(error)))?
     }
+}
+
+/// Appends bytes in records, as many of them as there is room for.
+fn append_records(log: &mut SegmentLog, bytes: &[u8], onlooker: Option<&dyn Onlooker>) -> io::Result<()> {
+    let (mut rest, mut most) = (bytes, RECORD);
+    while !rest.is_empty() {
+        let (record, after) = rest.split_at(rest.len().min(most));
+        let units = u32::try_from(record.len()).unwrap_or(u32::MAX);
+        match log.append(units, Time::now().millis(), record) {
+            Ok(()) => {
+                onlooker.iter().for_each(|onlooker| onlooker.appended(record));
+                rest = after;
+            }
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded && record.len() > LEAST_RECORD => {
+                most = record.len() / 2;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Takes note of a record of a log that is read at a start: whether it marks the end of a complete stream.

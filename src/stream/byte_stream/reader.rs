@@ -4,14 +4,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use super::{ByteStream, Extent, State, Store};
-use crate::stream::segment::Found;
+use super::{ByteStream, Extent, RECORD, State, Store};
+use crate::stream::segment::{Found, SegmentView, record_bytes};
 
-/// How much is read at a time, in bytes.
+/// How much is given to a reader of memory at a time, in bytes.
 const PIECE: usize = 256 * 1024;
+/// How much is read from disk at a time, in bytes: two whole records.
+const READ: usize = 2 * record_bytes(RECORD) as usize;
+/// Pieces from disk that are shorter are joined, so that many small ones cost a reader no more than a few large ones.
+const SHORT: usize = 32 * 1024;
 
 /// What comes next.
 #[derive(Debug)]
@@ -35,12 +40,22 @@ pub struct ByteReader {
     extent: watch::Receiver<Extent>,
     /// What was read from disk already.
     ahead: VecDeque<Bytes>,
+    /// What is being read from disk meanwhile: what comes after it.
+    reading: Option<JoinHandle<io::Result<Read>>>,
+}
+
+/// What was read from disk.
+#[derive(Debug)]
+enum Read {
+    Pieces(VecDeque<Bytes>),
+    /// It is kept no longer; the oldest that is has this offset.
+    Gap(u64),
 }
 
 impl ByteReader {
     pub(super) fn new(stream: Arc<ByteStream>, at: u64, until: Option<u64>) -> Self {
         let extent = stream.watch();
-        Self { stream, at, until, extent, ahead: VecDeque::new() }
+        Self { stream, at, until, extent, ahead: VecDeque::new(), reading: None }
     }
 
     /// The offset of the next byte.
@@ -94,19 +109,16 @@ impl ByteReader {
                 self.at += bytes.len() as u64;
                 (!bytes.is_empty()).then_some(Piece::Bytes(bytes))
             }
-            Store::Disk { view, tracker, .. } => {
+            Store::Disk { .. } => {
                 if self.ahead.is_empty() {
-                    let (view, at) = (view.clone(), self.at);
-                    let found = tracker.spawn_blocking(move || view.read(at, PIECE)).await;
-                    match found.map_err(io::Error::other).and_then(|found| found) {
-                        Ok(found) => {
-                            if let Some(Found::Gap { next }) = found.first() {
-                                return Some(Piece::Behind(*next));
-                            }
-                            self.ahead.extend(found.into_iter().filter_map(|one| wanted(one, at)));
-                        }
+                    match self.read().await {
+                        Ok(Read::Pieces(pieces)) => self.ahead = pieces,
+                        Ok(Read::Gap(next)) => return Some(Piece::Behind(next)),
                         Err(error) => return Some(Piece::Failed(error)),
                     }
+                    // While these are sent, the disk reads on.
+                    let next = self.at + self.ahead.iter().map(|piece| piece.len() as u64).sum::<u64>();
+                    self.reading = if next < end { self.read_from(next) } else { None };
                 }
                 let mut bytes = self.ahead.pop_front()?;
                 if bytes.len() > most {
@@ -117,6 +129,46 @@ impl ByteReader {
             }
         }
     }
+
+    /// Reads on from disk, unless that was begun already. Cancel-safe.
+    async fn read(&mut self) -> io::Result<Read> {
+        if self.reading.is_none() {
+            self.reading = self.read_from(self.at);
+        }
+        let Some(reading) = &mut self.reading else { return Ok(Read::Pieces(VecDeque::new())) };
+        let read = reading.await;
+        self.reading = None;
+        read.map_err(io::Error::other)?
+    }
+
+    fn read_from(&self, at: u64) -> Option<JoinHandle<io::Result<Read>>> {
+        let Store::Disk { view, tracker, .. } = &self.stream.store else { return None };
+        let view = view.clone();
+        Some(tracker.spawn_blocking(move || pieces(&view, at)))
+    }
+}
+
+/// The bytes from an offset on that are read at a time.
+fn pieces(view: &SegmentView, from: u64) -> io::Result<Read> {
+    let found = view.read(from, READ)?;
+    if let Some(Found::Gap { next }) = found.first() {
+        return Ok(Read::Gap(*next));
+    }
+    let (mut pieces, mut joined) = (VecDeque::new(), BytesMut::new());
+    for piece in found.into_iter().filter_map(|found| wanted(found, from)) {
+        if piece.len() < SHORT {
+            joined.extend_from_slice(&piece);
+            continue;
+        }
+        if !joined.is_empty() {
+            pieces.push_back(joined.split().freeze());
+        }
+        pieces.push_back(piece);
+    }
+    if !joined.is_empty() {
+        pieces.push_back(joined.freeze());
+    }
+    Ok(Read::Pieces(pieces))
 }
 
 /// The bytes of a record from an offset on; none of a mark, which is no part of the stream.

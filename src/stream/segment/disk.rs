@@ -1,7 +1,7 @@
 //! The disk as the log sees it: a few calls on files that only grow. Tests put one in its place that crashes.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -34,8 +34,8 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
 
 /// A file that is written, from its beginning to its end.
 pub trait DiskFile: Send + Sync + std::fmt::Debug {
-    /// Appends all of the bytes. After an error nobody knows how many of them are there.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Appends all bytes of the parts, one part after the other. After an error nobody knows how many of them are there.
+    fn append(&mut self, parts: &[&[u8]]) -> io::Result<()>;
 
     /// Makes what was appended durable. After an error nobody knows what is.
     fn sync(&mut self) -> io::Result<()>;
@@ -110,8 +110,20 @@ pub fn fill_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
 struct OsFile(File);
 
 impl DiskFile for OsFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+    fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut left = slices.as_mut_slice();
+        // Takes off what is empty.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match self.0.write_vectored(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut left, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {

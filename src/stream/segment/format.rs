@@ -37,17 +37,19 @@ pub(super) fn write_head(out: &mut Vec<u8>, base: u64) {
 /// How many bytes [`write_head`] writes.
 pub(super) const HEAD_BYTES: u64 = (MARK.len() + frame::FRAME + 9) as u64;
 
-pub(super) fn write_record(out: &mut Vec<u8>, units: u32, time: i64, data: &[u8]) {
-    frame::write(out, |out| {
-        out.push(1);
-        out.extend_from_slice(&units.to_le_bytes());
-        out.extend_from_slice(&time.to_le_bytes());
-        out.extend_from_slice(data);
-    });
+/// What stands before the data of a record.
+pub(super) fn before_data(units: u32, time: i64, data: &[u8]) -> [u8; frame::FRAME + BEFORE_DATA] {
+    let mut before = [0; frame::FRAME + BEFORE_DATA];
+    let (frame, own) = before.split_at_mut(frame::FRAME);
+    own[0] = 1;
+    own[1..5].copy_from_slice(&units.to_le_bytes());
+    own[5..].copy_from_slice(&time.to_le_bytes());
+    frame.copy_from_slice(&frame::before(&[own, data]));
+    before
 }
 
-/// How many bytes a record of so much data takes.
-pub(super) const fn record_bytes(data: usize) -> u64 {
+/// How many bytes of a segment a record of so much data takes.
+pub const fn record_bytes(data: usize) -> u64 {
     (data + BEFORE_DATA + frame::FRAME) as u64
 }
 

@@ -64,7 +64,8 @@ pub struct SegmentLog {
     unsynced: bool,
     /// Whether something was appended to a file that is given up and could not be made durable, which is not told yet.
     unsettled: bool,
-    buffer: Vec<u8>,
+    /// Whether the system alone says when anything becomes durable.
+    lazy: bool,
 }
 
 impl SegmentLog {
@@ -103,11 +104,16 @@ impl SegmentLog {
         let counted = shared.segments.read().iter().map(|segment| segment.bytes).sum();
         budget.count(counted);
         let shared = Arc::new(shared);
-        let buffer = Vec::new();
-        Ok((
-            Self { shared, retention, budget, counted, file: None, unsynced: false, unsettled: false, buffer },
-            recovery,
-        ))
+        let log =
+            Self { shared, retention, budget, counted, file: None, unsynced: false, unsettled: false, lazy: false };
+        Ok((log, recovery))
+    }
+
+    /// Leaves it to the operating system when anything becomes durable: no append waits for that, and a crash of the machine
+    /// may leave [gaps](super::Found::Gap) inside of what was written, not only at its end.
+    pub fn lazily(mut self) -> Self {
+        self.lazy = true;
+        self
     }
 
     /// What reads this log.
@@ -141,9 +147,7 @@ impl SegmentLog {
         let Some(file) = self.file.as_mut() else { return Err(io::ErrorKind::NotConnected.into()) };
         let bytes = format::record_bytes(data.len());
         self.budget.take(bytes)?;
-        self.buffer.clear();
-        format::write_record(&mut self.buffer, units, time, data);
-        if let Err(error) = file.append(&self.buffer) {
+        if let Err(error) = file.append(&[&format::before_data(units, time, data), data]) {
             self.budget.give_back(bytes);
             self.abandon();
             return Err(error);
@@ -199,15 +203,18 @@ impl SegmentLog {
     /// Begins a new segment where the last one ends.
     fn begin(&mut self) -> io::Result<()> {
         // Nothing may be durable of what follows while something of what comes before is not.
-        self.sync()?;
+        if !self.lazy {
+            self.sync()?;
+        }
         self.file = None;
         let base = self.end();
         let path = self.shared.path(base);
         self.budget.take(format::HEAD_BYTES)?;
         let mut head = Vec::new();
         format::write_head(&mut head, base);
-        let begun = self.shared.disk.create(&path).and_then(|mut file| file.append(&head).map(|()| file));
-        let begun = begun.and_then(|file| self.shared.disk.sync_folder(&self.shared.folder).map(|()| file));
+        let begun = self.shared.disk.create(&path).and_then(|mut file| file.append(&[&head]).map(|()| file));
+        let named = || if self.lazy { Ok(()) } else { self.shared.disk.sync_folder(&self.shared.folder) };
+        let begun = begun.and_then(|file| named().map(|()| file));
         match begun {
             Ok(file) => {
                 self.counted += format::HEAD_BYTES;

@@ -27,7 +27,7 @@ mod view;
 pub(in crate::stream) mod tests;
 
 pub use disk::{Disk, DiskFile, OsDisk, fill_at};
-pub use format::LONGEST_DATA;
+pub use format::{LONGEST_DATA, record_bytes};
 pub use log::{Recovery, Retention, SegmentLog};
 pub use view::{Found, SegmentView};
 

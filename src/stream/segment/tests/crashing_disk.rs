@@ -161,7 +161,8 @@ struct Handle {
 }
 
 impl DiskFile for Handle {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let bytes = parts.concat();
         let mut state = self.disk.0.lock();
         assert_eq!(state.life, self.life, "a dead process writes nothing");
         let torn = state.tear_after.take();

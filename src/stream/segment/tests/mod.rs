@@ -119,6 +119,35 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn what_is_left_of_a_lazy_log_after_a_crash_was_written_there_and_it_goes_on(
+        lengths in proptest::collection::vec(0usize..40_000, 1..40),
+        kept in proptest::collection::vec(0usize..70_000, 1..8),
+    ) {
+        let disk = CrashingDisk::default();
+        let mut log = open(&disk, SHORT).0.lazily();
+        let mut written = Vec::new();
+        for (time, length) in lengths.into_iter().enumerate() {
+            let (place, record) = (log.end(), data(log.end(), length));
+            log.append(2, time as i64, &record).expect("room");
+            written.push((place, record));
+        }
+        drop(log);
+        let mut kept = kept.into_iter().cycle();
+        disk.crash(|lost| kept.next().map_or(0, |kept| if lost == 1 { kept % 2 } else { kept }));
+        let mut log = open(&disk, SHORT).0;
+        let left = everything(&log.view());
+        prop_assert!(left.iter().all(|record| written.contains(record)));
+        let place = log.end();
+        prop_assert!(left.iter().all(|(at, _)| *at < place));
+        log.append(2, 99, b"more").expect("room");
+        prop_assert_eq!(everything(&log.view()).pop(), Some((place, b"more".to_vec())));
+    }
+}
+
 /// Some records in several segments.
 fn filled(keep: Retention) -> (CrashingDisk, Vec<(u64, Vec<u8>)>) {
     let disk = CrashingDisk::default();
