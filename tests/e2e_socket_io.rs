@@ -12,9 +12,9 @@ use serde_json::json;
 use weir::api::StreamSubscription;
 use weir::api::condition::{READY, find};
 use weir::controller::ClusterOwner;
-use weir::record::Origin;
+use weir::record::{Origin, node_name};
 use weir::stream::StreamName;
-use weir::worker::{Command, ObjectOwner, Order, OwnerError, node_name};
+use weir::worker::{Command, ObjectOwner, Order, OwnerError};
 
 use cluster::{Cluster, Operator, until};
 

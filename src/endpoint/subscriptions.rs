@@ -14,9 +14,9 @@ use super::reply::{self, Problem};
 use super::services::Services;
 use crate::access::{Denied, Key, following, service_name};
 use crate::api::Service;
-use crate::record::Origin;
+use crate::record::{Origin, node_name};
 use crate::stream::{LiveStream, StreamName};
-use crate::worker::{DeclaredStream, node_name};
+use crate::worker::DeclaredStream;
 
 /// What a key gets to see of a declared stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

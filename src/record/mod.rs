@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub use cutter::{Cut, LineCutter, LineLimit};
 pub use encode::{Encoded, Wire};
-pub use origin::{ContainerKind, Origin};
+pub use origin::{ContainerKind, Origin, node_name};
 pub use reading::{Asset, Reading, ReadingHead};
 pub use signal::{Event, Level, REASON_BYTES, Regarding, Signal, cut_text};
 pub use time::{Time, TimeParser};

@@ -31,6 +31,11 @@ pub struct Origin {
     pub node: String,
 }
 
+/// A container as commands and specs name it: `pod+container`.
+pub fn node_name(pod: &str, container: &str) -> String {
+    format!("{pod}+{container}")
+}
+
 impl Origin {
     /// `namespace/pod/container`, as it is shown to people.
     pub fn path(&self) -> String {

@@ -76,11 +76,6 @@ pub fn has_one_node(kind: Option<SourceKind>) -> bool {
     )
 }
 
-/// A container as commands and specs name it.
-pub fn node_name(pod: &str, container: &str) -> String {
-    format!("{pod}+{container}")
-}
-
 /// A command, for what, and by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {

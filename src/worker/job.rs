@@ -3,11 +3,10 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::command::node_name;
 use crate::access::PodPermit;
 use crate::api::duration::DurationError;
 use crate::api::{FilterSpec, HistorySpec, HistoryStorage, Service, SourceKind, SourceSpec, StreamSubscriptionSpec};
-use crate::record::Time;
+use crate::record::{Time, node_name};
 use crate::rule::RuleError;
 use crate::source::{BuildError, Source, Sources, Visible, Wish};
 use crate::stream::{RingLimits, StreamName};

@@ -23,7 +23,7 @@ mod tests;
 mod vitals;
 
 pub use alarms::Alarms;
-pub use command::{Command, Order, TooManyStopped, has_one_node, node_name};
+pub use command::{Command, Order, TooManyStopped, has_one_node};
 pub use declared::{Declared, DeclaredStream, Observed};
 pub use histories::{Histories, HistoryConfig, HistoryDisk, HistoryPlan};
 pub use inventory::Inventory;

@@ -86,7 +86,7 @@ impl<'a> Storing<'a> {
             self.write_next();
             let listens = self.gathered.has_room();
             let wake = heard + self.stall;
-            let wake = if self.is_idle() && self.unsettled { wake.min(self.settled + SETTLE) } else { wake };
+            let wake = if self.writing.is_none() && self.unsettled { wake.min(self.settled + SETTLE) } else { wake };
             tokio::select! {
                 biased;
                 done = written(&mut self.writing) => {
@@ -110,10 +110,6 @@ impl<'a> Storing<'a> {
                 }
             }
         }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.writing.is_none()
     }
 
     /// A piece of the body has come.

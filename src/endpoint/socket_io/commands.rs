@@ -16,8 +16,8 @@ use super::place::is_container;
 use super::sessions::{Counted, Counts};
 use crate::access::{Denied, Key, KeyState};
 use crate::api::{Scope, Service};
-use crate::record::Time;
-use crate::worker::{Command, Known, Order, node_name};
+use crate::record::{Time, node_name};
+use crate::worker::{Command, Known, Order};
 
 /// Commands that are carried out at a time: in all, and of one session.
 const AT_A_TIME: (usize, usize) = (64, 8);

@@ -1,9 +1,9 @@
 //! The namespaces that there are.
 
 use super::super::credentials::percent_decoded;
-use crate::record::Origin;
+use crate::record::{Origin, node_name};
 use crate::stream::StreamName;
-use crate::worker::{Declared, node_name};
+use crate::worker::Declared;
 
 /// A namespace, by its path.
 #[derive(Clone, Debug, PartialEq, Eq)]

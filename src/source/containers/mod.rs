@@ -41,7 +41,7 @@ use self::follow::{First, Follow, LONGEST_WAIT, Seen};
 use super::pods::Backoff;
 use super::{Sieve, Source};
 use crate::api::pattern::NamePattern;
-use crate::record::{Event, Level, Origin, Signal, Time};
+use crate::record::{Event, Level, Origin, Signal, Time, node_name};
 use crate::stream::{Backlog, LiveStream};
 use crate::telemetry::Metrics;
 
@@ -240,7 +240,7 @@ impl Containers {
 
     /// What a container is called in the list of those that are stopped.
     fn node(&self, name: &str) -> String {
-        format!("{}+{name}", self.host)
+        node_name(&self.host, name)
     }
 
     /// A container is there, or has started: follows it, or tells whoever follows it already.
